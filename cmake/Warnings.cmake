@@ -1,0 +1,6 @@
+# Warnings for our own targets; generated and third-party code compiles without them.
+add_library(sconce_warnings INTERFACE)
+target_compile_options(sconce_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(sconce_warnings INTERFACE -Wthread-safety)
+endif()
