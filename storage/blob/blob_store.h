@@ -1,0 +1,95 @@
+#ifndef SCONCE_STORAGE_BLOB_BLOB_STORE_H_
+#define SCONCE_STORAGE_BLOB_BLOB_STORE_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/strings.h"
+#include "storage/blob/aligned_buffer.h"
+
+namespace sconce::blob {
+
+// Names a blob: 16 random bytes within a project. Blobs never cross a project.
+struct BlobId {
+  uint64_t project_uid = 0;
+  std::array<uint8_t, 16> id{};
+
+  std::string Hex() const { return ToHex(id); }
+  friend bool operator==(const BlobId& a, const BlobId& b) { return a.project_uid == b.project_uid && a.id == b.id; }
+  friend bool operator<(const BlobId& a, const BlobId& b) {
+    return a.project_uid != b.project_uid ? a.project_uid < b.project_uid : a.id < b.id;
+  }
+  template <typename H>
+  friend H AbslHashValue(H h, const BlobId& b) {
+    return H::combine(std::move(h), b.project_uid, b.id);
+  }
+};
+
+// Chunks of at least this many bytes start at a multiple of 4096, so that each can be mapped alone; smaller ones are
+// packed at 64.
+inline constexpr int64_t kMappableBytes = int64_t{64} << 10;
+inline constexpr int64_t kPackAlignment = 64;
+
+// One blob being written: chunks first, then a footer, then sealed for ever. Thread-safe: chunks may be appended from
+// several threads. Destroyed without Seal, the file is removed.
+class BlobWriter {
+ public:
+  virtual ~BlobWriter() = default;
+  virtual const BlobId& id() const = 0;
+  // Writes the first `size_bytes` of `buffer` (which may be padded by this call up to its capacity) and returns the
+  // offset it stands at: a multiple of 4096 when `mappable`, else of 64. Not durable before Seal. DISK_FULL or
+  // IO_ERROR: the blob can only be dropped.
+  virtual absl::StatusOr<int64_t> Append(AlignedBuffer& buffer, int64_t size_bytes, bool mappable) = 0;
+  // As Append for a small chunk, copied: data.size() < kMappableBytes.
+  virtual absl::StatusOr<int64_t> AppendPacked(ByteSpan data) = 0;
+  // Where a following Seal() puts the footer's first byte (a multiple of 64); no Append may come after this call.
+  virtual absl::StatusOr<int64_t> FooterOffset() = 0;
+  // Writes the footer, makes all bytes and the name durable and publishes the blob (see local_blob_store.cc for the
+  // steps). After OK the blob survives power loss and Open finds it; after an error it does not exist.
+  virtual absl::Status Seal(ByteSpan footer) = 0;
+};
+
+// A sealed blob, open for reading. It stays readable after Remove for as long as it is held. Thread-safe.
+class Blob {
+ public:
+  virtual ~Blob() = default;
+  virtual const BlobId& id() const = 0;
+  virtual int64_t size_bytes() const = 0;
+  // The range as mapped memory, populated first: may block on the disk, valid while this object lives. IO_ERROR outside
+  // the blob.
+  virtual absl::StatusOr<ByteSpan> Read(int64_t offset, int64_t size_bytes) const = 0;
+  // The footer's bytes as given to Seal; CHUNK_CORRUPT when they do not match their checksum.
+  virtual absl::StatusOr<ByteSpan> Footer() const = 0;
+  virtual int fd() const = 0;  // borrowed, read-only
+};
+
+struct BlobStats {
+  int64_t blobs = 0;
+  int64_t physical_bytes = 0;
+};
+
+// A durable set of immutable blobs. Thread-safe.
+class BlobStore {
+ public:
+  virtual ~BlobStore() = default;
+  virtual absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) = 0;
+  // The same blob open twice shares one descriptor and mapping. DATA_LOSS (CHUNK_CORRUPT) when it is absent.
+  virtual absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) = 0;
+  // Unlinks a sealed blob; OK if already absent. Readers keep theirs.
+  virtual absl::Status Remove(const BlobId& id) = 0;
+  virtual absl::StatusOr<std::vector<BlobId>> List() = 0;
+  // At start, before any other call: drops blobs that were never sealed, and moves sealed ones that `known` refuses to
+  // orphans/, where those older than 24 h are removed. Returns how many were moved.
+  virtual absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) = 0;
+  virtual BlobStats GetStats() const = 0;
+};
+
+}  // namespace sconce::blob
+
+#endif  // SCONCE_STORAGE_BLOB_BLOB_STORE_H_

@@ -1,0 +1,173 @@
+#ifndef SCONCE_STORAGE_REPOSITORY_REPOSITORY_H_
+#define SCONCE_STORAGE_REPOSITORY_REPOSITORY_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "base/strings.h"
+#include "storage/format/manifest.h"
+#include "storage/repository/types.h"
+
+namespace sconce::repository {
+
+// A push in progress: the bytes of the manifest's bulk storages come in index order without padding (format::BulkBytes
+// of them), in pieces of any size. Used by one thread at a time; hashing and writing happen on the repository's own
+// threads, with a fixed number of buffers. Destroyed without Commit, nothing of it stays.
+class Push {
+ public:
+  virtual ~Push() = default;
+  // Takes the next bytes; may block on the disk. OFFSET_OUT_OF_RANGE past the last byte; DISK_FULL or IO_ERROR end the
+  // push.
+  virtual absl::Status Write(ByteSpan bytes) = 0;
+  virtual int64_t received_bytes() const = 0;
+  virtual int64_t expected_bytes() const = 0;
+};
+
+class CheckpointPush : public Push {
+ public:
+  // UPLOAD_INCOMPLETE before the last byte. Durable and visible when it returns OK; the same request_id and content
+  // answers the version committed first, the same request_id with other content is REQUEST_ID_REUSED.
+  virtual absl::StatusOr<Checkpoint> Commit() = 0;
+};
+
+class ModulePush : public Push {
+ public:
+  // MODULE_ALREADY_EXISTS unless the stored archive has the same digest (then OK: write-once, idempotent).
+  virtual absl::StatusOr<Module> Commit() = 0;
+};
+
+// Bytes in a mapped blob; `owner` keeps them.
+struct MappedBytes {
+  ByteSpan bytes;
+  std::shared_ptr<const void> owner;
+};
+
+// Where a chunk lies in a file, for a process that maps it itself.
+struct Extent {
+  int fd = -1;  // read-only, kept open by `owner`
+  int64_t offset = 0;
+  int64_t size_bytes = 0;
+  std::shared_ptr<const void> owner;
+};
+
+// A version (or module) open for reading: deleting it meanwhile does not harm. Thread-safe.
+class StoredObject {
+ public:
+  virtual ~StoredObject() = default;
+  // As pushed, with chunk digests.
+  virtual const format::Manifest& manifest() const = 0;
+  // Exactly the stored encoding.
+  virtual ByteSpan manifest_bytes() const = 0;
+  // Chunk `chunk` of bulk storage `storage`, read into memory and checked against its XXH3. May block. CHUNK_CORRUPT
+  // after the version and every other one that shares the chunk were quarantined.
+  virtual absl::StatusOr<MappedBytes> ReadChunk(format::StorageIndex storage, int64_t chunk) const = 0;
+  virtual Extent Locate(format::StorageIndex storage, int64_t chunk) const = 0;
+};
+
+class OpenCheckpoint : public StoredObject {
+ public:
+  virtual const Checkpoint& info() const = 0;
+};
+
+class OpenModule : public StoredObject {  // one bulk or inline storage: the archive
+ public:
+  virtual const Module& info() const = 0;
+};
+
+// A file that holds incoming bytes until they can be parsed; its name is gone already, its space comes back when it
+// dies.
+class Spool {
+ public:
+  virtual ~Spool() = default;
+  virtual absl::Status Append(ByteSpan bytes) = 0;  // DISK_FULL, IO_ERROR
+  virtual int64_t size_bytes() const = 0;
+  virtual absl::StatusOr<ByteSpan> Map() = 0;  // no Append after it; valid while this lives
+};
+
+struct RepositoryOptions {
+  std::string data_dir;
+  FileSystem* file_system = &PosixFileSystem();
+  const Clock* clock = nullptr;                 // null: the system's
+  int ingest_threads = 2;                       // hash and write
+  int ingest_buffers = 8;                       // of 4 MiB each, shared by all pushes
+  int64_t min_free_bytes = int64_t{256} << 20;  // pushes are refused (DISK_FULL) when the disk has less
+};
+
+struct RepositoryStats {
+  int64_t projects = 0, runs = 0, checkpoints = 0, blobs = 0, physical_bytes = 0, free_bytes = 0;
+};
+
+// Versioned checkpoints on disk: orders blob durability before the catalog's batch, so that what is visible is whole.
+// Thread-safe; every call may block on the disk. Errors carry a Reason.
+class Repository {
+ public:
+  // Takes the data directory's lock (DATA_DIR_LOCKED), checks its format (DATA_DIR_INCOMPATIBLE), recovers after a
+  // crash.
+  static absl::StatusOr<std::unique_ptr<Repository>> Open(const RepositoryOptions& options);
+  virtual ~Repository() = default;
+
+  // Runs. `start`, `limit`: paging; pages are ordered by project and run name.
+  virtual absl::StatusOr<Run> CreateRun(const RunName& name, const Labels& labels, const BestRule& best,
+                                        const RetentionRule& retention, const RequestKey& request) = 0;
+  virtual absl::StatusOr<Run> GetRun(const RunName& name) = 0;
+  virtual absl::StatusOr<Page<Run>> ListRuns(const std::string& project, const std::string& start,
+                                             int64_t limit) = 0;  // "" project: all
+  virtual absl::StatusOr<Run> UpdateRun(const RunName& name, const RunUpdate& update) = 0;
+  // RUN_NOT_EMPTY unless `force`, which deletes what is in it.
+  virtual absl::Status DeleteRun(const RunName& name, const std::string& etag, bool force) = 0;
+
+  // Checkpoints. NAME_INVALID, RUN_NOT_FOUND, SELECTOR_INVALID, CHECKPOINT_NOT_FOUND, ALIAS_NOT_FOUND,
+  // LATEST_UNDEFINED, BEST_UNDEFINED.
+  virtual absl::StatusOr<std::unique_ptr<CheckpointPush>> BeginPush(const PushOptions& options,
+                                                                    format::Manifest manifest) = 0;
+  virtual absl::StatusOr<Checkpoint> GetCheckpoint(const CheckpointRef& ref) = 0;
+  virtual absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> OpenRead(const CheckpointRef& ref) = 0;
+  virtual absl::StatusOr<Page<Checkpoint>> ListCheckpoints(const RunName& run, const std::string& start,
+                                                           int64_t limit) = 0;  // newest first
+  virtual absl::StatusOr<Checkpoint> UpdateCheckpoint(const CheckpointRef& ref, const CheckpointUpdate& update) = 0;
+  // CHECKPOINT_PROTECTED when an alias, a pin or `protect` (a deployment) holds it; `force` overrides aliases and pins
+  // only and removes them.
+  virtual absl::Status DeleteCheckpoint(const CheckpointRef& ref, const std::string& etag, bool force,
+                                        bool validate_only) = 0;
+
+  // Aliases: set creates or moves. `etag` "" sets unconditionally; otherwise it must be the alias's current one
+  // (ETAG_MISMATCH). `must_be_new`: ETAG_MISMATCH if it exists.
+  virtual absl::StatusOr<Alias> SetAlias(const RunName& run, const std::string& alias, const std::string& selector,
+                                         const std::string& etag, bool must_be_new) = 0;
+  virtual absl::StatusOr<Alias> GetAlias(const RunName& run, const std::string& alias) = 0;
+  virtual absl::StatusOr<Page<Alias>> ListAliases(const RunName& run, const std::string& start, int64_t limit) = 0;
+  virtual absl::Status DeleteAlias(const RunName& run, const std::string& alias, const std::string& etag) = 0;
+
+  // Modules: TorchScript archives, write-once.
+  virtual absl::StatusOr<std::unique_ptr<ModulePush>> BeginModulePush(const RunName& run, const std::string& module,
+                                                                      int64_t size_bytes, const Labels& labels,
+                                                                      bool create_run) = 0;
+  virtual absl::StatusOr<Module> GetModule(const RunName& run, const std::string& module) = 0;
+  virtual absl::StatusOr<std::shared_ptr<const OpenModule>> OpenReadModule(const RunName& run,
+                                                                           const std::string& module) = 0;
+  virtual absl::StatusOr<Page<Module>> ListModules(const RunName& run, const std::string& start, int64_t limit) = 0;
+  virtual absl::Status DeleteModule(const RunName& run, const std::string& module) = 0;
+
+  // Deployments: opaque records of the model service, by model name. `etag` as in SetAlias.
+  virtual absl::Status PutDeployment(const std::string& model, const std::string& record, bool must_be_new) = 0;
+  virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ListDeployments() = 0;
+  virtual absl::Status DeleteDeployment(const std::string& model) = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<Spool>> NewSpool() = 0;
+  virtual absl::StatusOr<RepositoryStats> GetStats() = 0;
+  // `listener` runs after every change of a run's checkpoints or aliases, on a thread of the repository; it must be
+  // quick. Set once, before use.
+  virtual void SetChangeListener(std::function<void(const RunName&)> listener) = 0;
+  // True for a version that something outside (a deployment) needs: it is not deleted. Set once, before use.
+  virtual void SetProtector(std::function<bool(const RunName&, int64_t version)> protect) = 0;
+};
+
+}  // namespace sconce::repository
+
+#endif  // SCONCE_STORAGE_REPOSITORY_REPOSITORY_H_
