@@ -43,6 +43,18 @@ function(sconce_test name)
     ENVIRONMENT "SCONCE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SCONCE_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 endfunction()
 
+# sconce_script_test(NAME COMMAND program args ... [LABELS ...] [TIMEOUT seconds] [SERIAL]): any program that ctest runs as one test,
+# in the source folder, with SCONCE_BIN_DIR and SCONCE_SOURCE_DIR in its environment. SERIAL: nothing else runs meanwhile. Exit code 77 is "skipped".
+function(sconce_script_test name)
+  cmake_parse_arguments(ARG "SERIAL" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_test(NAME ${name} COMMAND ${ARG_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}" RUN_SERIAL ${ARG_SERIAL} SKIP_RETURN_CODE 77
+    ENVIRONMENT "SCONCE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SCONCE_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
 # sconce_fuzzer(NAME SRCS ... DEPS ...): a libFuzzer program in build/fuzz; needs clang. Without SCONCE_BUILD_FUZZ nothing is made.
 function(sconce_fuzzer name)
   if(NOT SCONCE_BUILD_FUZZ)
