@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Builds and runs the benchmarks, one after the other. docs/benchmarks.md says what they mean.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh --with build --with bench
+scripts/build.sh bench
+mapfile -t programs < <(find build-bench/bench -maxdepth 1 -type f -executable 2>/dev/null | sort)
+((${#programs[@]})) || { echo "bench: there are no benchmarks yet" >&2; exit 1; }
+for program in "${programs[@]}"; do "$program"; done
