@@ -5,6 +5,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -42,13 +44,14 @@ class ModulePush : public Push {
   virtual absl::StatusOr<Module> Commit() = 0;
 };
 
-// Bytes in a mapped blob; `owner` keeps them.
+// Bytes in a mapped blob; `owner` keeps them, also after the version was deleted.
 struct MappedBytes {
   ByteSpan bytes;
   std::shared_ptr<const void> owner;
 };
 
-// Where a chunk lies in a file, for a process that maps it itself.
+// Where a chunk lies in a file, for a process that maps it itself. `offset` is a multiple of 64 at least: content that
+// a small storage brought first is shared where it lies, so map from the page below it.
 struct Extent {
   int fd = -1;  // read-only, kept open by `owner`
   int64_t offset = 0;
@@ -95,8 +98,17 @@ struct RepositoryOptions {
   FileSystem* file_system = &PosixFileSystem();
   const Clock* clock = nullptr;                 // null: the system's
   int ingest_threads = 2;                       // hash and write
-  int ingest_buffers = 8;                       // of 4 MiB each, shared by all pushes
+  int ingest_buffers = 8;                       // of 4 MiB each: full chunks being hashed and written, for all pushes
+  int max_pushes = 64;                          // at once; each may hold one more buffer. Beyond: SERVER_OVERLOADED
   int64_t min_free_bytes = int64_t{256} << 20;  // pushes are refused (DISK_FULL) when the disk has less
+};
+
+// What one pass of the collector did.
+struct CollectReport {
+  int64_t versions = 0;        // deleted versions and modules whose references were dropped
+  int64_t removed_chunks = 0;  // chunks nothing referred to any more
+  int64_t removed_blobs = 0;
+  int64_t postponed = 0;  // deleted versions that wait for a push in progress to end
 };
 
 struct RepositoryStats {
@@ -112,7 +124,8 @@ class Repository {
   static absl::StatusOr<std::unique_ptr<Repository>> Open(const RepositoryOptions& options);
   virtual ~Repository() = default;
 
-  // Runs. `start`, `limit`: paging; pages are ordered by project and run name.
+  // Runs. `start`, `limit` (more than 0): paging, `start` being a page's `next` (PAGE_TOKEN_INVALID otherwise); pages
+  // are ordered by project and run name. Create: RUN_ALREADY_EXISTS unless the same request made it.
   virtual absl::StatusOr<Run> CreateRun(const RunName& name, const Labels& labels, const BestRule& best,
                                         const RetentionRule& retention, const RequestKey& request) = 0;
   virtual absl::StatusOr<Run> GetRun(const RunName& name) = 0;
@@ -154,13 +167,17 @@ class Repository {
   virtual absl::StatusOr<Page<Module>> ListModules(const RunName& run, const std::string& start, int64_t limit) = 0;
   virtual absl::Status DeleteModule(const RunName& run, const std::string& module) = 0;
 
-  // Deployments: opaque records of the model service, by model name. `etag` as in SetAlias.
+  // Deployments: opaque records of the model service, by model name. Put replaces, or with `must_be_new` is
+  // MODEL_ALREADY_EXISTS; Delete of an unknown one is MODEL_NOT_FOUND. Listed in the order of their names.
   virtual absl::Status PutDeployment(const std::string& model, const std::string& record, bool must_be_new) = 0;
   virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ListDeployments() = 0;
   virtual absl::Status DeleteDeployment(const std::string& model) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<Spool>> NewSpool() = 0;
   virtual absl::StatusOr<RepositoryStats> GetStats() = 0;
+  // Space of deleted versions comes back by itself, soon after; this does it now and returns when it is done. What a
+  // push in progress relies on stays for a later pass.
+  virtual absl::StatusOr<CollectReport> CollectGarbage() = 0;
   // `listener` runs after every change of a run's checkpoints or aliases, on a thread of the repository; it must be
   // quick. Set once, before use.
   virtual void SetChangeListener(std::function<void(const RunName&)> listener) = 0;
