@@ -1,0 +1,78 @@
+#include "storage/format/manifest.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/match.h"
+
+namespace sconce::format {
+
+bool IsMetaDevice(absl::string_view device) {
+  return device == "meta" || absl::StartsWith(device, "meta:");
+}
+
+bool IsBulk(const Storage& storage) {
+  return storage.size_bytes > kInlineStorageBytes && !IsMetaDevice(storage.device);
+}
+
+int64_t BulkBytes(const Manifest& manifest) {
+  int64_t total = 0;
+  for (const Storage& storage : manifest.storages) {
+    if (IsBulk(storage) && __builtin_add_overflow(total, storage.size_bytes, &total)) {
+      return std::numeric_limits<int64_t>::max();  // not a valid manifest
+    }
+  }
+  return total;
+}
+
+int64_t ChunkCount(int64_t size_bytes) {
+  return size_bytes / kChunkBytes + (size_bytes % kChunkBytes != 0 ? 1 : 0);
+}
+
+bool HasChunkTable(const Manifest& manifest) {
+  return std::none_of(manifest.storages.begin(), manifest.storages.end(),
+                      [](const Storage& storage) { return IsBulk(storage) && storage.chunks.empty(); });
+}
+
+int64_t ElementCount(const Dims& shape) {
+  int64_t count = 1;
+  bool overflow = false;
+  for (const int64_t extent : shape) {
+    if (extent < 0) return -1;
+    if (extent == 0) count = 0;  // a later extent cannot overflow an empty tensor
+    overflow = overflow || __builtin_mul_overflow(count, extent, &count);
+  }
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
+  return overflow ? -1 : count;
+}
+
+int64_t ViewEndBytes(const TensorView& view) {
+  if (view.offset < 0 || view.shape.size() != view.stride.size()) return -1;
+  const int64_t elements = ElementCount(view.shape);
+  if (elements < 0) return -1;
+  int64_t last = view.offset;
+  for (size_t i = 0; i < view.shape.size(); ++i) {
+    if (view.stride[i] < 0) return -1;
+    int64_t span = 0;
+    if (elements != 0 && (__builtin_mul_overflow(view.shape[i] - 1, view.stride[i], &span) ||
+                          __builtin_add_overflow(last, span, &last))) {
+      return -1;
+    }
+  }
+  if (elements == 0) return 0;
+  int64_t end = 0;
+  if (__builtin_add_overflow(last, 1, &end) || __builtin_mul_overflow(end, ElementBytes(view.dtype), &end)) return -1;
+  return end;
+}
+
+bool ContiguousStride(const Dims& shape, Dims& stride) {
+  stride.assign(shape.size(), 1);
+  int64_t step = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    stride[i] = step;
+    if (i > 0 && __builtin_mul_overflow(step, std::max<int64_t>(shape[i], 1), &step)) return false;
+  }
+  return true;
+}
+
+}  // namespace sconce::format
