@@ -25,8 +25,8 @@ struct Entry {
   std::string device;
   int64_t bytes = 0;  // of the view: elements x element size, the sum over the components of a tensor made of several
   bool requires_grad = false;
-  StorageIndex storage = kNone;  // of the (first component) tensor
-  bool shares_storage = false;                     // an earlier entry already showed this storage
+  StorageIndex storage = kNoIndex;  // of the (first component) tensor
+  bool shares_storage = false;      // an earlier entry already showed this storage
 
   std::string value;     // scalars, sets and other small things: Python's repr, cut to at most 120 bytes
   int64_t children = 0;  // dicts, lists, tuples and sets: how many elements

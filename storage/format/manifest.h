@@ -17,7 +17,7 @@ namespace sconce::format {
 using NodeIndex = uint32_t;
 using TensorIndex = uint32_t;
 using StorageIndex = uint32_t;
-inline constexpr uint32_t kNone = UINT32_MAX;  // "no such" for the three above
+inline constexpr uint32_t kNoIndex = UINT32_MAX;  // "no such" for the three above
 
 // A storage is cut into chunks of this size; the last one is shorter. Part of the format: never changes.
 inline constexpr int64_t kChunkBytes = int64_t{4} << 20;
@@ -69,7 +69,7 @@ enum class NodeKind : uint8_t {
 // One value of the tree. Which fields mean something is said at NodeKind; the others are zero or empty.
 struct Node {
   NodeKind kind = NodeKind::kNone;
-  TensorIndex tensor = kNone;
+  TensorIndex tensor = kNoIndex;
   int64_t integer = 0;
   double real = 0;
   double imaginary = 0;
@@ -85,7 +85,7 @@ struct TensorView {
   bool requires_grad = false;
   bool conjugate = false;
   bool negative = false;
-  StorageIndex storage = kNone;  // kNone: a meta tensor without storage
+  StorageIndex storage = kNoIndex;  // kNoIndex: a meta tensor without storage
   int64_t offset = 0;
   Dims shape;
   Dims stride;
