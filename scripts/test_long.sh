@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# What is run before an issue is closed: everything `make test` runs, but longer, with other compilers, and on other Debian releases.
+# Needs root for the last two; takes hours. SCONCE_RELEASES chooses the releases (default: trixie forky).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/stages.sh
+
+scripts/setup.sh --with build --with torch --with test --with fuzz --with lint --with roots
+
+# ThreadSanitizer covers base and storage: Debian's gRPC is not built for it, and would be reported as racing.
+tsan() { scripts/build.sh tsan && run_ctest build-tsan -LE lint; }
+clang() { scripts/build.sh clang && run_ctest build-clang -L 'unit|contract|integration'; }
+kills() { scripts/build.sh release && SCONCE_KILLS=1000 run_ctest build -L crash --verbose --timeout 7200; }
+
+stage "make test" scripts/test.sh
+stage "storage under TSan" tsan
+stage "clang with -Wthread-safety, its tests" clang
+stage "kill -9 a thousand times" kills
+stage "10 minutes of each fuzzer" scripts/fuzz.sh --seconds 600
+stage "the Dockerfile's stages in a Debian root" tests/docker/run_in_root.py build runtime
+for release in ${SCONCE_RELEASES:-trixie forky}; do
+  stage "Debian $release" scripts/debian_release.sh "$release"
+done
+finish
