@@ -22,7 +22,7 @@ struct Condition {
   std::optional<std::string> value;
 };
 
-// One atomic, durable change.
+// One atomic, durable change. A key that is both deleted and put is put; no key is put twice.
 struct ChangeSet {
   std::vector<Condition> conditions;
   std::vector<std::pair<std::string, std::string>> puts;
@@ -49,13 +49,18 @@ class CatalogReader {
 class Catalog : public CatalogReader {
  public:
   // Applies the change, or nothing of it. When it returns OK the change survives power loss; the value is the revision
-  // of the last log entry written so far. ABORTED (absl, without a reason) with the failed condition's key in the
-  // message when a condition does not hold: read again and decide. Changes are applied one after the other, several per
-  // disk sync.
+  // of the last log entry written so far. ConditionFailed(key) (below) when a condition does not hold: read again and
+  // decide. DISK_FULL, IO_ERROR: the change is not visible, but may turn out to be there when the catalog is opened
+  // again. Changes are applied one after the other, several per disk sync.
   virtual absl::StatusOr<int64_t> Apply(const ChangeSet& change) = 0;
   // A frozen view, for reading several keys that must agree.
   virtual std::unique_ptr<CatalogReader> Snapshot() const = 0;
 };
+
+// What Apply returns when the condition on `key` does not hold: an ABORTED status without a Reason, for the caller to
+// act on and never to be shown to a user. FailedConditionKey gives the key back; nullopt for any other status.
+absl::Status ConditionFailed(absl::string_view key);
+std::optional<std::string> FailedConditionKey(const absl::Status& status);
 
 // The key of a change log entry; the only key the catalog itself knows. Ordered by revision.
 std::string LogKey(int64_t revision);

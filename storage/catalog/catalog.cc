@@ -1,0 +1,26 @@
+#include "storage/catalog/catalog.h"
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "base/strings.h"
+
+namespace sconce::catalog {
+namespace {
+
+constexpr char kPayloadUrl[] = "sconce.catalog.FailedConditionKey";
+
+}  // namespace
+
+absl::Status ConditionFailed(absl::string_view key) {
+  absl::Status status = absl::AbortedError(absl::StrCat("the catalog's record ", Quoted(key), " is not as expected"));
+  status.SetPayload(kPayloadUrl, absl::Cord(key));
+  return status;
+}
+
+std::optional<std::string> FailedConditionKey(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPayloadUrl);
+  if (!payload) return std::nullopt;
+  return std::string(*payload);
+}
+
+}  // namespace sconce::catalog

@@ -1,0 +1,121 @@
+#ifndef SCONCE_STORAGE_CATALOG_KEYS_H_
+#define SCONCE_STORAGE_CATALOG_KEYS_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "base/digest.h"
+
+// The grammar of the catalog's keys: one letter for the kind, then fields. docs/formats/catalog_keys.md lists every key
+// with its value. Pure. Integers are 8 bytes big-endian and names are escaped and terminated, so that bytewise order is
+// the order of the fields and no key is a prefix of another of its kind. Objects are named by uid: a name appears only
+// where a uid is looked up.
+namespace sconce::catalog {
+
+// Who refers to a chunk or owns a footer: a version or a module of a run.
+struct Owner {
+  enum class Kind : char { kVersion = 'c', kModule = 'd' };
+  Kind kind = Kind::kVersion;
+  uint64_t run_uid = 0;
+  uint64_t number = 0;  // the version, or the module's uid
+
+  // 17 bytes, as in keys and BlobRecord.owner.
+  std::string Encode() const;
+  static std::optional<Owner> Decode(absl::string_view bytes);
+  friend bool operator==(const Owner& a, const Owner& b) {
+    return a.kind == b.kind && a.run_uid == b.run_uid && a.number == b.number;
+  }
+};
+
+using RawBlobId = std::array<uint8_t, 16>;
+
+// The first key after every key that starts with `prefix`; empty (no bound) when there is none.
+std::string PrefixEnd(absl::string_view prefix);
+
+std::string SchemaKey();
+std::string NextUidKey();
+
+std::string ProjectKey(absl::string_view project);
+std::string ProjectPrefix();
+std::optional<std::string> ParseProjectKey(absl::string_view key);
+
+std::string RunNameKey(uint64_t project_uid, absl::string_view run);
+std::string RunNamePrefix(uint64_t project_uid);
+std::optional<std::string> ParseRunNameKey(absl::string_view key);  // the run's name
+
+std::string RunKey(uint64_t run_uid);
+std::string RunPrefix();
+
+std::string RunTombstoneKey(uint64_t run_uid);
+std::string RunTombstonePrefix();
+std::optional<uint64_t> ParseRunTombstoneKey(absl::string_view key);  // the run's uid
+
+std::string CheckpointKey(uint64_t run_uid, int64_t version);
+std::string CheckpointPrefix(uint64_t run_uid);
+
+// Orders a run's versions by the metric's value and, where values are equal, newer ones first. -0 is 0.
+// Requires: `value` is not NaN (a NaN has no key).
+std::string MetricKey(uint64_t run_uid, absl::string_view metric, double value, int64_t version);
+std::string MetricPrefix(uint64_t run_uid);
+std::string MetricPrefix(uint64_t run_uid, absl::string_view metric);
+std::string MetricPrefix(uint64_t run_uid, absl::string_view metric, double value);
+struct MetricKeyFields {
+  std::string metric;
+  double value = 0;
+  int64_t version = 0;
+};
+std::optional<MetricKeyFields> ParseMetricKey(absl::string_view key);
+
+std::string AliasKey(uint64_t run_uid, absl::string_view alias);
+std::string AliasPrefix(uint64_t run_uid);
+std::optional<std::string> ParseAliasKey(absl::string_view key);  // the alias
+
+std::string ModuleKey(uint64_t run_uid, absl::string_view module);
+std::string ModulePrefix(uint64_t run_uid);
+std::optional<std::string> ParseModuleKey(absl::string_view key);  // the module's name
+
+std::string ChunkKey(uint64_t project_uid, const Digest& chunk);
+
+std::string ReferenceKey(uint64_t project_uid, const Digest& chunk, const Owner& owner);
+std::string ReferencePrefix(uint64_t project_uid);
+std::string ReferencePrefix(uint64_t project_uid, const Digest& chunk);
+struct ReferenceKeyFields {
+  uint64_t project_uid = 0;
+  Digest chunk;
+  Owner owner;
+};
+std::optional<ReferenceKeyFields> ParseReferenceKey(absl::string_view key);
+
+struct BlobKeyFields {
+  uint64_t project_uid = 0;
+  RawBlobId id{};
+};
+std::string BlobKey(uint64_t project_uid, const RawBlobId& id);
+std::string BlobPrefix();
+std::optional<BlobKeyFields> ParseBlobKey(absl::string_view key);
+// A blob that may have become garbage.
+std::string SuspectBlobKey(uint64_t project_uid, const RawBlobId& id);
+std::string SuspectBlobPrefix();
+std::optional<BlobKeyFields> ParseSuspectBlobKey(absl::string_view key);
+
+std::string TombstoneKey(const Owner& owner);
+std::string TombstonePrefix();
+std::optional<Owner> ParseTombstoneKey(absl::string_view key);
+
+std::string RequestIdKey(uint64_t project_uid, absl::string_view principal, absl::string_view method,
+                         absl::string_view request_id);
+std::string RequestIdPrefix();
+
+std::string DeploymentKey(absl::string_view model);
+std::string DeploymentPrefix();
+std::optional<std::string> ParseDeploymentKey(absl::string_view key);  // the model's name
+
+std::string LogPrefix();
+std::optional<int64_t> ParseLogKey(absl::string_view key);  // the revision; LogKey is in catalog.h
+
+}  // namespace sconce::catalog
+
+#endif  // SCONCE_STORAGE_CATALOG_KEYS_H_

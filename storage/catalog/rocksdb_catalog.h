@@ -1,0 +1,34 @@
+#ifndef SCONCE_STORAGE_CATALOG_ROCKSDB_CATALOG_H_
+#define SCONCE_STORAGE_CATALOG_ROCKSDB_CATALOG_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "storage/catalog/catalog.h"
+
+namespace sconce::catalog {
+
+// The schema number of the keys and records this build reads and writes, stored under SchemaKey().
+inline constexpr int64_t kSchemaVersion = 1;
+
+struct RocksDbOptions {
+  int64_t cache_bytes = int64_t{16} << 20;         // blocks of table files kept in memory
+  int64_t write_buffer_bytes = int64_t{16} << 20;  // per memtable; there are at most two
+};
+
+// The catalog in a RocksDB below one directory. Thread-safe. One committer thread applies the changes in the order they
+// came, as many per synced write as are waiting; it is also the only one that checks conditions, so no RocksDB
+// transaction is needed.
+class RocksDbCatalog {
+ public:
+  // Creates the directory when it is missing. DATA_DIR_INCOMPATIBLE for another schema, CATALOG_CORRUPT when a record
+  // of its log does not check (nothing that was synced is dropped silently), DATA_DIR_LOCKED, DISK_FULL, IO_ERROR. The
+  // destructor waits for the changes in progress; snapshots must be gone before.
+  static absl::StatusOr<std::unique_ptr<Catalog>> Open(const std::string& path, const RocksDbOptions& options = {});
+};
+
+}  // namespace sconce::catalog
+
+#endif  // SCONCE_STORAGE_CATALOG_ROCKSDB_CATALOG_H_

@@ -1,0 +1,119 @@
+#include "storage/catalog/keys.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "storage/catalog/catalog.h"
+
+namespace sconce::catalog {
+namespace {
+
+const std::string kZero = std::string(1, '\0');
+
+void ExpectAscending(const std::vector<std::string>& keys) {
+  for (size_t i = 1; i < keys.size(); ++i) EXPECT_LT(keys[i - 1], keys[i]) << "at " << i;
+}
+
+TEST(KeysTest, IntegersSortByValue) {
+  ExpectAscending({CheckpointKey(1, 1), CheckpointKey(1, 2), CheckpointKey(1, 255), CheckpointKey(1, 256),
+                   CheckpointKey(1, int64_t{1} << 40), CheckpointKey(2, 1), CheckpointKey(256, 1)});
+  ExpectAscending({LogKey(0), LogKey(1), LogKey(256), LogKey(std::numeric_limits<int64_t>::max())});
+}
+
+TEST(KeysTest, NamesSortAsTheyReadAndNoneIsAPrefixOfAnother) {
+  const std::vector<std::string> names = {"",      kZero, kZero + "a", "a",   "a" + kZero, "a" + kZero + "\xff",
+                                          "a\x01", "ab",  "b",         "\xff"};
+  std::vector<std::string> keys;
+  for (const std::string& name : names) keys.push_back(AliasKey(7, name));
+  ExpectAscending(keys);
+  for (size_t i = 0; i < names.size(); ++i) {
+    EXPECT_EQ(ParseAliasKey(keys[i]), names[i]);
+    for (size_t j = 0; j < names.size(); ++j) {
+      EXPECT_EQ(i == j, keys[j].compare(0, keys[i].size(), keys[i]) == 0) << i << " " << j;
+    }
+  }
+}
+
+TEST(KeysTest, MetricsSortByValueThenNewestFirst) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  const std::vector<double> values = {-kInf,  -1e300, -2,  -1, -1e-300, -5e-324, 0.0,
+                                      5e-324, 1e-300, 0.5, 1,  1e300,   kInf};
+  std::vector<std::string> keys;
+  for (const double value : values) {
+    keys.push_back(MetricKey(3, "loss", value, 9));
+    keys.push_back(MetricKey(3, "loss", value, 2));
+  }
+  ExpectAscending(keys);
+  EXPECT_EQ(MetricKey(3, "loss", -0.0, 1), MetricKey(3, "loss", 0.0, 1));
+}
+
+TEST(KeysTest, MetricKeysParse) {
+  const std::vector<double> values = {-1.5, 0, 3.25, std::numeric_limits<double>::infinity()};
+  for (const double value : values) {
+    const auto fields = ParseMetricKey(MetricKey(3, "val/a" + kZero + "cc", value, 12));
+    ASSERT_TRUE(fields);
+    EXPECT_EQ(fields->metric, "val/a" + kZero + "cc");
+    EXPECT_EQ(fields->value, value);
+    EXPECT_EQ(fields->version, 12);
+  }
+}
+
+TEST(KeysTest, PrefixesCoverTheirKeysAndNoOthers) {
+  const auto covers = [](const std::string& prefix, const std::string& key) {
+    return key >= prefix && (PrefixEnd(prefix).empty() || key < PrefixEnd(prefix));
+  };
+  EXPECT_TRUE(covers(MetricPrefix(3), MetricKey(3, "a", -1, 1)));
+  EXPECT_TRUE(covers(MetricPrefix(3, "a"), MetricKey(3, "a", 1, 1)));
+  EXPECT_FALSE(covers(MetricPrefix(3, "a"), MetricKey(3, "ab", 1, 1)));
+  EXPECT_FALSE(covers(MetricPrefix(3), MetricKey(4, "a", 1, 1)));
+  EXPECT_TRUE(covers(MetricPrefix(3, "a", 1), MetricKey(3, "a", 1, 77)));
+  EXPECT_FALSE(covers(MetricPrefix(3, "a", 1), MetricKey(3, "a", 1.5, 77)));
+  const Digest digest = Sha256(AsBytes("x"));
+  EXPECT_TRUE(covers(ReferencePrefix(1, digest), ReferenceKey(1, digest, {Owner::Kind::kModule, 2, 3})));
+  EXPECT_FALSE(covers(ReferencePrefix(2, digest), ReferenceKey(1, digest, {Owner::Kind::kModule, 2, 3})));
+  EXPECT_TRUE(covers(CheckpointPrefix(UINT64_MAX), CheckpointKey(UINT64_MAX, 5)));
+  EXPECT_EQ(PrefixEnd("a\xff\xff"), "b");
+  EXPECT_EQ(PrefixEnd("\xff"), "");
+}
+
+TEST(KeysTest, EveryParsedKeyGivesItsFieldsBack) {
+  const Digest digest = Sha256(AsBytes("x"));
+  const Owner owner{Owner::Kind::kModule, 5, 77};
+  const auto reference = ParseReferenceKey(ReferenceKey(9, digest, owner));
+  ASSERT_TRUE(reference);
+  EXPECT_EQ(reference->project_uid, 9u);
+  EXPECT_EQ(reference->chunk, digest);
+  EXPECT_EQ(reference->owner, owner);
+  EXPECT_EQ(ParseTombstoneKey(TombstoneKey(owner)), owner);
+  EXPECT_EQ(Owner::Decode(owner.Encode()), owner);
+  RawBlobId id{};
+  id[0] = 1;
+  id[15] = 255;
+  const auto blob = ParseBlobKey(BlobKey(4, id));
+  ASSERT_TRUE(blob);
+  EXPECT_EQ(blob->project_uid, 4u);
+  EXPECT_EQ(blob->id, id);
+  ASSERT_TRUE(ParseSuspectBlobKey(SuspectBlobKey(4, id)));
+  EXPECT_EQ(ParseProjectKey(ProjectKey("vision")), "vision");
+  EXPECT_EQ(ParseRunNameKey(RunNameKey(1, "resnet")), "resnet");
+  EXPECT_EQ(ParseModuleKey(ModuleKey(1, "net")), "net");
+  EXPECT_EQ(ParseDeploymentKey(DeploymentKey("m")), "m");
+  EXPECT_EQ(ParseRunTombstoneKey(RunTombstoneKey(8)), 8u);
+  EXPECT_EQ(ParseLogKey(LogKey(12)), 12);
+}
+
+TEST(KeysTest, ParsersRefuseOtherAndTruncatedKeys) {
+  const std::string key = ReferenceKey(9, Sha256(AsBytes("x")), {Owner::Kind::kVersion, 1, 2});
+  for (size_t size = 0; size < key.size(); ++size) EXPECT_FALSE(ParseReferenceKey(key.substr(0, size)));
+  EXPECT_FALSE(ParseReferenceKey(key + "x"));
+  EXPECT_FALSE(ParseReferenceKey(CheckpointKey(1, 2)));
+  EXPECT_FALSE(Owner::Decode("zzzzzzzzzzzzzzzzz"));
+  EXPECT_FALSE(ParseAliasKey(ModuleKey(1, "a")));
+  EXPECT_FALSE(ParseLogKey("l"));
+}
+
+}  // namespace
+}  // namespace sconce::catalog
