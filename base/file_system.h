@@ -54,7 +54,7 @@ class FileSystem {
   // Creates a file that must not exist.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path, const CreateOptions& options) = 0;
   virtual absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenRead(const std::string& path) = 0;
-  // Atomic. Durable after SyncDirectory of both directories.
+  // Atomic; replaces `to`. Durable after SyncDirectory of both directories.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   // OK if already absent.
   virtual absl::Status Remove(const std::string& path) = 0;
@@ -65,6 +65,9 @@ class FileSystem {
   virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
   virtual absl::StatusOr<int64_t> FreeBytes(const std::string& path) = 0;
 };
+
+// The status says that the file or directory does not exist (and not that it could not be reached).
+bool IsAbsent(const absl::Status& status);
 
 // The one over POSIX calls; lives for ever.
 FileSystem& PosixFileSystem();

@@ -198,6 +198,15 @@ class PosixFileSystemImpl final : public FileSystem {
 
 }  // namespace
 
+bool IsAbsent(const absl::Status& status) {
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  if (!detail.has_value()) return false;
+  for (const auto& [key, value] : detail->metadata) {
+    if (key == "errno") return value == std::to_string(ENOENT);
+  }
+  return false;
+}
+
 FileSystem& PosixFileSystem() {
   static PosixFileSystemImpl* const file_system = new PosixFileSystemImpl;
   return *file_system;
