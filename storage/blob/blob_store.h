@@ -36,19 +36,20 @@ struct BlobId {
 inline constexpr int64_t kMappableBytes = int64_t{64} << 10;
 inline constexpr int64_t kPackAlignment = 64;
 
-// One blob being written: chunks first, then a footer, then sealed for ever. Thread-safe: chunks may be appended from
-// several threads. Destroyed without Seal, the file is removed.
+// One blob being written: chunks first, then a footer, then sealed for ever. Chunks may be appended from several
+// threads at once; FooterOffset and Seal come after every Append has returned. Destroyed without Seal, nothing of it
+// stays. After a DISK_FULL or IO_ERROR every further call gives the same error and the blob can only be dropped.
+// Against the rules (a chunk after FooterOffset, two seals, an empty or too long chunk) is INTERNAL_ERROR.
 class BlobWriter {
  public:
   virtual ~BlobWriter() = default;
   virtual const BlobId& id() const = 0;
   // Writes the first `size_bytes` of `buffer` (which may be padded by this call up to its capacity) and returns the
-  // offset it stands at: a multiple of 4096 when `mappable`, else of 64. Not durable before Seal. DISK_FULL or
-  // IO_ERROR: the blob can only be dropped.
+  // offset it stands at: a multiple of 4096 when `mappable`, else of 64. Not durable before Seal. DISK_FULL, IO_ERROR.
   virtual absl::StatusOr<int64_t> Append(AlignedBuffer& buffer, int64_t size_bytes, bool mappable) = 0;
-  // As Append for a small chunk, copied: data.size() < kMappableBytes.
+  // As Append for a small chunk, copied: 0 < data.size() < kMappableBytes.
   virtual absl::StatusOr<int64_t> AppendPacked(ByteSpan data) = 0;
-  // Where a following Seal() puts the footer's first byte (a multiple of 64); no Append may come after this call.
+  // Where the following Seal() puts the footer's first byte (a multiple of 64): EncodeFooter in footer.h needs it.
   virtual absl::StatusOr<int64_t> FooterOffset() = 0;
   // Writes the footer, makes all bytes and the name durable and publishes the blob (see local_blob_store.cc for the
   // steps). After OK the blob survives power loss and Open finds it; after an error it does not exist.

@@ -1,0 +1,77 @@
+#ifndef SCONCE_STORAGE_BLOB_LOCAL_BLOB_STORE_H_
+#define SCONCE_STORAGE_BLOB_LOCAL_BLOB_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "base/mutex.h"
+#include "storage/blob/blob_path.h"
+#include "storage/blob/blob_store.h"
+
+namespace sconce::blob {
+
+struct LocalBlobStoreOptions {
+  std::string data_dir;
+  FileSystem* file_system = &PosixFileSystem();  // borrowed, as is the clock: both outlive the store
+  const Clock* clock = nullptr;                  // null: the system's
+  // Space kept free on the disk: a write that would leave less fails with DISK_FULL, so that there is always room to
+  // delete and compact.
+  int64_t min_free_bytes = 0;
+};
+
+// Blobs as files of a local disk (docs/formats/blob.md). One process at a time may have a data directory open; the
+// repository holds the lock. Thread-safe; must outlive the writers it made, not the blobs it opened.
+class LocalBlobStore final : public BlobStore {
+ public:
+  // Makes the directories it needs below `data_dir`. Call Recover next. IO_ERROR, DISK_FULL.
+  static absl::StatusOr<std::unique_ptr<LocalBlobStore>> Open(const LocalBlobStoreOptions& options);
+
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) override;
+  absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) override;
+  absl::Status Remove(const BlobId& id) override;
+  absl::StatusOr<std::vector<BlobId>> List() override;
+  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) override;
+  // Counted from Recover on. `physical_bytes` is the sum of file sizes; holes (under 1 MiB a blob) are in it.
+  BlobStats GetStats() const override;
+
+ private:
+  friend class LocalBlobWriter;
+
+  explicit LocalBlobStore(const LocalBlobStoreOptions& options);
+
+  // DISK_FULL when fewer than min_free_bytes would be left after writing `size_bytes`.
+  absl::Status CheckRoom(int64_t size_bytes) const;
+  // Steps 4 and 5 of the commit protocol.
+  absl::Status Publish(const BlobId& id, int64_t file_size_bytes);
+  absl::Status MakeShardDurable(const BlobId& id);
+  absl::Status DropUploads();
+  absl::Status DropOldOrphans();
+  absl::Status VisitSealed(const std::function<absl::Status(const BlobId&)>& visit);
+
+  const BlobPaths paths_;
+  FileSystem* const fs_;
+  const Clock* const clock_;
+  const int64_t min_free_bytes_;
+
+  Mutex remove_mu_;  // held over an unlink, so that a blob removed twice at once is counted once; taken before mu_
+  mutable Mutex mu_;
+  BlobStats stats_ ABSL_GUARDED_BY(mu_);
+  // Blobs that someone may hold. Expired entries are swept when the map has doubled.
+  absl::flat_hash_map<BlobId, std::weak_ptr<const Blob>> open_ ABSL_GUARDED_BY(mu_);
+  size_t sweep_at_ ABSL_GUARDED_BY(mu_) = 64;
+  int64_t removals_ ABSL_GUARDED_BY(mu_) = 0;  // an Open that overlaps one does not put its blob into open_
+  absl::flat_hash_set<std::string> durable_dirs_ ABSL_GUARDED_BY(mu_);  // shard directories known to be synced
+};
+
+}  // namespace sconce::blob
+
+#endif  // SCONCE_STORAGE_BLOB_LOCAL_BLOB_STORE_H_

@@ -1,0 +1,71 @@
+#ifndef SCONCE_STORAGE_BLOB_LOCAL_BLOB_WRITER_H_
+#define SCONCE_STORAGE_BLOB_LOCAL_BLOB_WRITER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/file_system.h"
+#include "base/mutex.h"
+#include "storage/blob/blob_store.h"
+#include "storage/blob/local_blob_store.h"
+
+namespace sconce::blob {
+
+// Steps 1 to 3 of the commit protocol (local_blob_store.cc) for one blob. Writes only whole aligned pages, as O_DIRECT
+// wants: a mappable chunk straight from the caller's buffer, small ones and the footer through a pack region. Space in
+// the file is given out under the lock; the writing itself happens outside it, so that several threads write at once.
+class LocalBlobWriter final : public BlobWriter {
+ public:
+  LocalBlobWriter(LocalBlobStore& store, BlobId id, std::unique_ptr<WritableFile> file)
+      : store_(store), id_(id), file_(std::move(file)) {}
+  ~LocalBlobWriter() override;
+
+  const BlobId& id() const override { return id_; }
+  absl::StatusOr<int64_t> Append(AlignedBuffer& buffer, int64_t size_bytes, bool mappable) override;
+  absl::StatusOr<int64_t> AppendPacked(ByteSpan data) override;
+  absl::StatusOr<int64_t> FooterOffset() override;
+  absl::Status Seal(ByteSpan footer) override;
+
+ private:
+  // A stretch of the file that is filled in memory, then written at once.
+  struct PackRegion {
+    PackRegion(int64_t file_offset, int64_t reserved) : offset(file_offset), reserved_bytes(reserved) {}
+    int64_t offset;          // in the file; a multiple of 4096
+    int64_t reserved_bytes;  // up to where it may be filled
+    int64_t used_bytes = 0;
+    AlignedBuffer buffer{kPackBytes};
+  };
+  static constexpr int64_t kPackBytes = int64_t{1} << 20;
+  // Regions start small and double, so that a blob with few small chunks has no big hole.
+  static constexpr int64_t kFirstPackBytes = int64_t{64} << 10;
+
+  absl::Status CheckOpen() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Write(int64_t offset, ByteSpan pages);
+  // Writes what the region holds, zero-padded to whole pages.
+  absl::Status Flush(PackRegion& region);
+  // Adds to the end of the blob through tail_, writing whenever it is full.
+  absl::Status WriteTail(ByteSpan bytes);
+  absl::Status WriteFooter(ByteSpan footer, int64_t& file_size_bytes);
+  // Remembers the first failure: after one, the file may hold anything and is only good to be dropped.
+  absl::Status Remember(absl::Status status);
+
+  LocalBlobStore& store_;  // outlives this
+  const BlobId id_;
+  const std::unique_ptr<WritableFile> file_;
+  bool published_ = false;            // by Seal
+  std::unique_ptr<PackRegion> tail_;  // by FooterOffset and Seal
+
+  Mutex mu_;
+  absl::Status failure_ ABSL_GUARDED_BY(mu_);
+  int64_t end_ ABSL_GUARDED_BY(mu_) = 0;  // first byte of the file not given out; a multiple of 4096
+  int64_t next_pack_bytes_ ABSL_GUARDED_BY(mu_) = kFirstPackBytes;
+  std::unique_ptr<PackRegion> pack_ ABSL_GUARDED_BY(mu_);      // the region being filled
+  std::optional<int64_t> footer_offset_ ABSL_GUARDED_BY(mu_);  // set: no more chunks
+};
+
+}  // namespace sconce::blob
+
+#endif  // SCONCE_STORAGE_BLOB_LOCAL_BLOB_WRITER_H_
