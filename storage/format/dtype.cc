@@ -45,6 +45,10 @@ bool IsFloating(DType dtype) {
   return Facts(dtype).kind == 'f';
 }
 
+bool IsComplex(DType dtype) {
+  return Facts(dtype).kind == 'c';
+}
+
 std::optional<DType> ParseDType(absl::string_view name) {
   static const auto& by_name = *[] {
     auto* map = new absl::flat_hash_map<absl::string_view, DType>();

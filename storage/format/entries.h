@@ -15,7 +15,7 @@ struct Entry {
   std::string path;  // path.h
   NodeKind kind = NodeKind::kNone;
   std::string
-      type;  // "dict", "list", "float", "str", "tensor", "parameter", "sparse_tensor", "numpy_array" ... see TypeName
+      type;  // "dict", "list", "float", "str", "tensor", "parameter", "sparse_tensor", "numpy_array" ... (TypeName)
 
   // Tensors of all kinds; dtype, shape, device and bytes also for arrays and bare storages.
   std::string dtype;   // "float32"; numpy's own ("<f4") for numpy values; "untyped" for an untyped storage
@@ -42,12 +42,6 @@ struct EntryPage {
 // INPUT_LIMIT_EXCEEDED when the tree has too many paths. Takes time proportional to first + max_entries. Requires a
 // valid manifest.
 absl::StatusOr<EntryPage> ListEntries(const Manifest& manifest, int64_t first, int64_t max_entries);
-
-// The name of a kind in Entry::type: "none", "bool", "int", "float", "complex", "str", "bytes", "bytearray", "list",
-// "tuple", "set", "dict", "ordered_dict", "counter", "size", "dtype", "device", "layout", "qscheme", "numpy_scalar",
-// "numpy_array", "tensor", "sparse_tensor", "quantized_tensor", "nested_tensor", "parameter", "tensor_subclass",
-// "storage", "sharded_tensor".
-absl::string_view TypeName(NodeKind kind);
 
 // What is in a checkpoint, each distinct object once however often it is named. Sums saturate at INT64_MAX.
 struct Totals {

@@ -1,11 +1,27 @@
 #include "storage/format/manifest.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "absl/strings/match.h"
 
 namespace sconce::format {
+
+absl::string_view TypeName(NodeKind kind) {
+  static constexpr const char* kNames[] = {"none",          "bool",          "int",
+                                           "float",         "complex",       "str",
+                                           "bytes",         "bytearray",     "list",
+                                           "tuple",         "set",           "dict",
+                                           "ordered_dict",  "counter",       "size",
+                                           "dtype",         "device",        "layout",
+                                           "qscheme",       "numpy_scalar",  "numpy_array",
+                                           "tensor",        "sparse_tensor", "quantized_tensor",
+                                           "nested_tensor", "parameter",     "tensor_subclass",
+                                           "storage",       "sharded_tensor"};
+  static_assert(std::size(kNames) == static_cast<size_t>(NodeKind::kShardedTensor) + 1);
+  return kNames[static_cast<size_t>(kind)];
+}
 
 bool IsMetaDevice(absl::string_view device) {
   return device == "meta" || absl::StartsWith(device, "meta:");
@@ -35,31 +51,26 @@ bool HasChunkTable(const Manifest& manifest) {
 }
 
 int64_t ElementCount(const Dims& shape) {
+  if (std::any_of(shape.begin(), shape.end(), [](int64_t extent) { return extent < 0; })) return -1;
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;  // however large the other extents are
   int64_t count = 1;
-  bool overflow = false;
   for (const int64_t extent : shape) {
-    if (extent < 0) return -1;
-    if (extent == 0) count = 0;  // a later extent cannot overflow an empty tensor
-    overflow = overflow || __builtin_mul_overflow(count, extent, &count);
+    if (__builtin_mul_overflow(count, extent, &count)) return -1;
   }
-  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
-  return overflow ? -1 : count;
+  return count;
 }
 
 int64_t ViewEndBytes(const TensorView& view) {
   if (view.offset < 0 || view.shape.size() != view.stride.size()) return -1;
+  if (std::any_of(view.stride.begin(), view.stride.end(), [](int64_t step) { return step < 0; })) return -1;
   const int64_t elements = ElementCount(view.shape);
-  if (elements < 0) return -1;
+  if (elements <= 0) return elements;
   int64_t last = view.offset;
   for (size_t i = 0; i < view.shape.size(); ++i) {
-    if (view.stride[i] < 0) return -1;
     int64_t span = 0;
-    if (elements != 0 && (__builtin_mul_overflow(view.shape[i] - 1, view.stride[i], &span) ||
-                          __builtin_add_overflow(last, span, &last))) {
-      return -1;
-    }
+    if (__builtin_mul_overflow(view.shape[i] - 1, view.stride[i], &span)) return -1;
+    if (__builtin_add_overflow(last, span, &last)) return -1;
   }
-  if (elements == 0) return 0;
   int64_t end = 0;
   if (__builtin_add_overflow(last, 1, &end) || __builtin_mul_overflow(end, ElementBytes(view.dtype), &end)) return -1;
   return end;

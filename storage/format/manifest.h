@@ -66,6 +66,12 @@ enum class NodeKind : uint8_t {
   kShardedTensor = 28,   // children: kSize global shape, then per shard: kTuple offsets, kTuple sizes, kTensor
 };
 
+// The kind's name in listings and errors: "none", "bool", "int", "float", "complex", "str", "bytes", "bytearray",
+// "list", "tuple", "set", "dict", "ordered_dict", "counter", "size", "dtype", "device", "layout", "qscheme",
+// "numpy_scalar", "numpy_array", "tensor", "sparse_tensor", "quantized_tensor", "nested_tensor", "parameter",
+// "tensor_subclass", "storage", "sharded_tensor".
+absl::string_view TypeName(NodeKind kind);
+
 // One value of the tree. Which fields mean something is said at NodeKind; the others are zero or empty.
 struct Node {
   NodeKind kind = NodeKind::kNone;

@@ -1,0 +1,188 @@
+#include "storage/format/composite_rules.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "storage/format/numpy_dtype.h"
+#include "storage/format/utf8.h"
+
+namespace sconce::format {
+namespace {
+
+// Bounds the work that a shared shape costs each time it is used.
+constexpr size_t kMaxRank = 64;
+
+bool IsTensorKind(NodeKind kind) {
+  return kind == NodeKind::kTensor || kind == NodeKind::kSparseTensor || kind == NodeKind::kQuantizedTensor ||
+         kind == NodeKind::kNestedTensor || kind == NodeKind::kTensorSubclass;
+}
+
+class CompositeRules {
+ public:
+  explicit CompositeRules(const Manifest& manifest) : manifest_(manifest), nodes_(manifest.nodes) {}
+
+  absl::string_view Problem(NodeIndex i) const {
+    const Node& node = nodes_[i];
+    switch (node.kind) {
+      case NodeKind::kSize:
+        return std::all_of(node.children.begin(), node.children.end(),
+                           [this](NodeIndex child) { return IsExtent(child); })
+                   ? ""
+                   : "not made of sizes";
+      case NodeKind::kNumpyScalar:
+      case NodeKind::kNumpyArray:
+        return Numpy(i);
+      case NodeKind::kSparseTensor:
+        return Sparse(i);
+      case NodeKind::kQuantizedTensor:
+        return Quantized(i);
+      case NodeKind::kNestedTensor:
+        return Are(node, {NodeKind::kTensor, NodeKind::kTensor, NodeKind::kTensor, NodeKind::kTensor}, 4)
+                   ? ""
+                   : "children are not four tensors";
+      case NodeKind::kParameter:
+        return Parameter(i);
+      case NodeKind::kTensorSubclass:
+        if (node.text.empty() || !IsUtf8(node.text, /*allow_surrogates=*/false)) return "the class has no proper name";
+        return Are(node, {NodeKind::kTuple}, 2) ? "" : "children are not a tuple and a state";
+      case NodeKind::kShardedTensor:
+        return Sharded(i);
+      default:
+        return "";
+    }
+  }
+
+ private:
+  NodeKind ChildKind(const Node& node, size_t at) const { return nodes_[node.children[at]].kind; }
+
+  // `node` has `count` children, the first ones of these kinds.
+  bool Are(const Node& node, std::initializer_list<NodeKind> kinds, size_t count) const {
+    if (node.children.size() != count || kinds.size() > count) return false;
+    size_t at = 0;
+    return std::all_of(kinds.begin(), kinds.end(), [&](NodeKind kind) { return ChildKind(node, at++) == kind; });
+  }
+
+  bool IsExtent(NodeIndex i) const {
+    return nodes_[i].kind == NodeKind::kInt && nodes_[i].text.empty() && nodes_[i].integer >= 0;
+  }
+
+  absl::string_view Numpy(NodeIndex i) const {
+    const Node& node = nodes_[i];
+    const bool scalar = node.kind == NodeKind::kNumpyScalar;
+    if (scalar ? !Are(node, {NodeKind::kStr, NodeKind::kBytes}, 2)
+               : !Are(node, {NodeKind::kStr, NodeKind::kTuple, NodeKind::kBool}, 4) ||
+                     (ChildKind(node, 3) != NodeKind::kBytes && ChildKind(node, 3) != NodeKind::kStorage)) {
+      return "children are not what this kind has";
+    }
+    const std::optional<NumpyDtype> dtype = ParseNumpyDtype(nodes_[node.children[0]].text);
+    if (!dtype.has_value()) return "unknown numpy dtype";
+    const Node& data = nodes_[node.children.back()];
+    int64_t bytes = static_cast<int64_t>(data.text.size());
+    if (data.kind == NodeKind::kStorage) bytes = manifest_.storages[data.integer].size_bytes;
+    int64_t expected = dtype->item_bytes;
+    if (!scalar) {
+      Dims shape;
+      const Node& extents = nodes_[node.children[1]];
+      if (extents.children.size() > kMaxRank) return "more than 64 dimensions";
+      for (const NodeIndex extent : extents.children) {
+        if (!IsExtent(extent)) return "the shape is not made of sizes";
+        shape.push_back(nodes_[extent].integer);
+      }
+      const int64_t elements = ElementCount(shape);
+      if (elements < 0 || __builtin_mul_overflow(expected, elements, &expected)) return "the shape overflows";
+    }
+    if (bytes != expected) return "has more or fewer bytes than its shape and dtype";
+    return "";
+  }
+
+  absl::string_view Sparse(NodeIndex i) const {
+    const Node& node = nodes_[i];
+    if (node.children.size() < 5 || !Are(node, {NodeKind::kLayout, NodeKind::kSize}, node.children.size())) {
+      return "children are not what this kind has";
+    }
+    const std::string& layout = nodes_[node.children[0]].text;
+    const bool compressed =
+        layout == "sparse_csr" || layout == "sparse_csc" || layout == "sparse_bsr" || layout == "sparse_bsc";
+    if (!compressed && layout != "sparse_coo") return "unknown sparse layout";
+    const size_t components = compressed ? 3 : 2;
+    if (node.children.size() != 2 + components + 1) return "the layout has another number of components";
+    for (size_t at = 2; at < 2 + components; ++at) {
+      if (ChildKind(node, at) != NodeKind::kTensor) return "a component is not a strided tensor";
+    }
+    const NodeKind coalesced = nodes_[node.children.back()].kind;
+    if (coalesced != NodeKind::kBool && coalesced != NodeKind::kNone) return "coalesced is neither bool nor None";
+    return "";
+  }
+
+  absl::string_view Quantized(NodeIndex i) const {
+    const Node& node = nodes_[i];
+    const bool per_tensor = Are(node, {NodeKind::kQScheme, NodeKind::kFloat, NodeKind::kInt}, 3);
+    const bool per_channel = Are(node, {NodeKind::kQScheme, NodeKind::kTensor, NodeKind::kTensor, NodeKind::kInt}, 4);
+    if (!per_tensor && !per_channel) return "children are not what this kind has";
+    const std::string& scheme = nodes_[node.children[0]].text;
+    const bool scheme_fits = per_tensor ? scheme == "per_tensor_affine" || scheme == "per_tensor_symmetric"
+                                        : scheme == "per_channel_affine" || scheme == "per_channel_symmetric" ||
+                                              scheme == "per_channel_affine_float_qparams";
+    if (!scheme_fits) return "the scheme does not go with its parameters";
+    if (!nodes_[node.children.back()].text.empty()) return "zero point or axis out of range";
+    return "";
+  }
+
+  absl::string_view Parameter(NodeIndex i) const {
+    const Node& node = nodes_[i];
+    if (node.children.empty() || node.children.size() > 2 || !IsTensorKind(ChildKind(node, 0))) {
+      return "children are not a tensor and its state";
+    }
+    if (node.children.size() == 2 && ChildKind(node, 1) != NodeKind::kDict && ChildKind(node, 1) != NodeKind::kTuple) {
+      return "the state is neither a dict nor a tuple";
+    }
+    return "";
+  }
+
+  absl::string_view Sharded(NodeIndex i) const {
+    const Node& node = nodes_[i];
+    if (node.children.size() % 3 != 1 || ChildKind(node, 0) != NodeKind::kSize) {
+      return "children are not a size and triples";
+    }
+    const std::vector<NodeIndex>& global = nodes_[node.children[0]].children;
+    if (global.size() > kMaxRank) return "more than 64 dimensions";
+    Dims global_shape;
+    for (const NodeIndex extent : global) global_shape.push_back(nodes_[extent].integer);
+    if (ElementCount(global_shape) < 0) return "the global shape overflows";
+    for (size_t at = 1; at < node.children.size(); at += 3) {
+      const Node& offsets = nodes_[node.children[at]];
+      const Node& sizes = nodes_[node.children[at + 1]];
+      const Node& tensor = nodes_[node.children[at + 2]];
+      if (offsets.kind != NodeKind::kTuple || sizes.kind != NodeKind::kTuple || tensor.kind != NodeKind::kTensor ||
+          offsets.children.size() != global.size() || sizes.children.size() != global.size() ||
+          manifest_.tensors[tensor.tensor].shape.size() != global.size()) {
+        return "a shard is not offsets, sizes and a tensor of the global rank";
+      }
+      for (size_t d = 0; d < global.size(); ++d) {
+        const NodeIndex offset = offsets.children[d];
+        const NodeIndex size = sizes.children[d];
+        const int64_t whole = global_shape[d];
+        if (!IsExtent(offset) || !IsExtent(size) || nodes_[offset].integer > whole ||
+            nodes_[size].integer > whole - nodes_[offset].integer ||
+            manifest_.tensors[tensor.tensor].shape[d] != nodes_[size].integer) {
+          return "a shard lies outside the global shape or its tensor has another shape";
+        }
+      }
+    }
+    return "";
+  }
+
+  const Manifest& manifest_;
+  const std::vector<Node>& nodes_;
+};
+
+}  // namespace
+
+absl::string_view ProblemOfComposite(const Manifest& manifest, NodeIndex node) {
+  return CompositeRules(manifest).Problem(node);
+}
+
+}  // namespace sconce::format

@@ -1,0 +1,74 @@
+#include "storage/format/value_key.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "base/error.h"
+#include "storage/format/node_layout.h"
+
+namespace sconce::format {
+
+bool CanBeValue(NodeKind kind) {
+  switch (kind) {
+    case NodeKind::kNone:
+    case NodeKind::kBool:
+    case NodeKind::kInt:
+    case NodeKind::kFloat:
+    case NodeKind::kComplex:
+    case NodeKind::kStr:
+    case NodeKind::kBytes:
+    case NodeKind::kTuple:
+    case NodeKind::kSize:
+    case NodeKind::kDtype:
+    case NodeKind::kDevice:
+    case NodeKind::kLayout:
+    case NodeKind::kQScheme:
+    case NodeKind::kNumpyScalar:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool AppendValueKey(const std::vector<Node>& nodes, NodeIndex node, size_t max_bytes, std::string& out) {
+  std::vector<NodeIndex> pending = {node};
+  while (!pending.empty()) {
+    const Node& current = nodes[pending.back()];
+    pending.pop_back();
+    // Every step appends at least one byte, so the limit also bounds the steps.
+    if (!CanBeValue(current.kind) || out.size() + current.text.size() + 24 > max_bytes) return false;
+    AppendLeafRecord(current, out);
+    // What is still pending will cost at least one byte each.
+    if (current.children.size() + pending.size() > max_bytes - out.size()) return false;
+    pending.insert(pending.end(), current.children.rbegin(), current.children.rend());
+  }
+  return true;
+}
+
+absl::Status SortSetElements(const std::vector<Node>& nodes, std::vector<NodeIndex>& elements) {
+  constexpr size_t kMaxKeyBytes = size_t{1} << 20;  // of an element that is a tuple
+  std::vector<std::pair<std::string, NodeIndex>> keyed;
+  keyed.reserve(elements.size());
+  for (const NodeIndex element : elements) {
+    std::string key;
+    if (!AppendValueKey(nodes, element, nodes[element].text.size() + kMaxKeyBytes, key)) {
+      if (nodes[element].kind != NodeKind::kTuple) {
+        return MakeError(Reason::FILE_UNSUPPORTED, absl::StrCat("a set holds a ", TypeName(nodes[element].kind),
+                                                                ", which cannot be stored in a set"));
+      }
+      return MakeError(
+          Reason::INPUT_LIMIT_EXCEEDED,
+          "a tuple in a set is too large or holds what cannot be stored in a set; use a list instead of the set");
+    }
+    keyed.emplace_back(std::move(key), element);
+  }
+  std::stable_sort(keyed.begin(), keyed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  keyed.erase(std::unique(keyed.begin(), keyed.end(), [](const auto& a, const auto& b) { return a.first == b.first; }),
+              keyed.end());
+  elements.clear();
+  for (const auto& [key, element] : keyed) elements.push_back(element);
+  return absl::OkStatus();
+}
+
+}  // namespace sconce::format
