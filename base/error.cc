@@ -45,16 +45,20 @@ bool TakeString(absl::string_view& in, std::string& out) {
 absl::string_view ReasonName(Reason reason) { return kReasons[static_cast<size_t>(reason)].name; }
 absl::StatusCode ReasonCode(Reason reason) { return kReasons[static_cast<size_t>(reason)].code; }
 
-absl::Status MakeError(Reason reason, absl::string_view message, ErrorMetadata metadata) {
-  absl::Status status(ReasonCode(reason), message);
+absl::Status MakeRemoteError(absl::StatusCode code, absl::string_view reason, absl::string_view message, const ErrorMetadata& metadata) {
+  absl::Status status(code, message);
   std::string payload;
-  AppendString(payload, ReasonName(reason));
+  AppendString(payload, reason);
   for (const auto& [key, value] : metadata) {
     AppendString(payload, key);
     AppendString(payload, value);
   }
   status.SetPayload(kPayloadUrl, absl::Cord(payload));
   return status;
+}
+
+absl::Status MakeError(Reason reason, absl::string_view message, ErrorMetadata metadata) {
+  return MakeRemoteError(ReasonCode(reason), ReasonName(reason), message, metadata);
 }
 
 std::optional<ErrorDetail> GetErrorDetail(const absl::Status& status) {

@@ -110,6 +110,9 @@ using ErrorMetadata = std::vector<std::pair<std::string, std::string>>;
 // `metadata` repeats what is variable in the message, for programs (ErrorInfo.metadata).
 absl::Status MakeError(Reason reason, absl::string_view message, ErrorMetadata metadata = {});
 
+// An error that came from another process: any code, and a reason this build may not know. For proto/wire.
+absl::Status MakeRemoteError(absl::StatusCode code, absl::string_view reason, absl::string_view message, const ErrorMetadata& metadata);
+
 // What MakeError put in, or nullopt for a status made elsewhere (the RPC layer reports those as INTERNAL_ERROR or by their code).
 struct ErrorDetail {
   std::string reason;

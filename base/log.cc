@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/strings.h"
 
 namespace sconce {
 namespace {
@@ -16,28 +17,6 @@ LogFormat g_format = LogFormat::kJson;
 Severity g_minimum = Severity::kInfo;
 
 constexpr const char* kNames[] = {"INFO", "WARN", "ERROR"};
-
-// Bytes of the valid UTF-8 sequence at the start of `s`, or 0.
-size_t Utf8Length(absl::string_view s) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(s[i]); };
-  const auto continues = [&](size_t i) { return i < s.size() && (byte(i) & 0xC0) == 0x80; };
-  const unsigned char c = byte(0);
-  if (c < 0x80) return 1;
-  if (c >= 0xC2 && c <= 0xDF) return continues(1) ? 2 : 0;
-  if (c >= 0xE0 && c <= 0xEF) {
-    if (!continues(1) || !continues(2)) return 0;
-    if (c == 0xE0 && byte(1) < 0xA0) return 0;
-    if (c == 0xED && byte(1) > 0x9F) return 0;  // surrogates
-    return 3;
-  }
-  if (c >= 0xF0 && c <= 0xF4) {
-    if (!continues(1) || !continues(2) || !continues(3)) return 0;
-    if (c == 0xF0 && byte(1) < 0x90) return 0;
-    if (c == 0xF4 && byte(1) > 0x8F) return 0;
-    return 4;
-  }
-  return 0;
-}
 
 std::string JsonNumber(double value) {
   if (!std::isfinite(value)) return absl::StrCat("\"", std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity", "\"");
@@ -56,7 +35,7 @@ std::string JsonString(absl::string_view s) {
   std::string out = "\"";
   while (!s.empty()) {
     const auto c = static_cast<unsigned char>(s[0]);
-    const size_t length = Utf8Length(s);
+    const size_t length = Utf8SequenceLength(s);
     if (length == 0) {
       out += "\\ufffd";
     } else if (c == '"' || c == '\\') {

@@ -18,6 +18,39 @@ bool FromHex(absl::string_view hex, std::string& bytes) {
   return true;
 }
 
+size_t Utf8SequenceLength(absl::string_view s) {
+  if (s.empty()) return 0;
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(s[i]); };
+  const auto continues = [&](size_t i) { return i < s.size() && (byte(i) & 0xC0) == 0x80; };
+  const unsigned char c = byte(0);
+  if (c < 0x80) return 1;
+  if (c >= 0xC2 && c <= 0xDF) return continues(1) ? 2 : 0;
+  if (c >= 0xE0 && c <= 0xEF) {
+    if (!continues(1) || !continues(2)) return 0;
+    if (c == 0xE0 && byte(1) < 0xA0) return 0;
+    if (c == 0xED && byte(1) > 0x9F) return 0;  // surrogates
+    return 3;
+  }
+  if (c >= 0xF0 && c <= 0xF4) {
+    if (!continues(1) || !continues(2) || !continues(3)) return 0;
+    if (c == 0xF0 && byte(1) < 0x90) return 0;
+    if (c == 0xF4 && byte(1) > 0x8F) return 0;
+    return 4;
+  }
+  return 0;
+}
+
+std::string ToValidUtf8(absl::string_view s) {
+  std::string out;
+  out.reserve(s.size());
+  while (!s.empty()) {
+    const size_t length = Utf8SequenceLength(s);
+    out.append(length == 0 ? "\xEF\xBF\xBD" : s.data(), length == 0 ? 3 : length);
+    s.remove_prefix(length == 0 ? 1 : length);
+  }
+  return out;
+}
+
 std::string HumanBytes(int64_t bytes) {
   static constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   if (bytes < 1024) return absl::StrCat(bytes, " B");

@@ -24,6 +24,11 @@ std::string ToHex(ByteSpan bytes);
 // False unless `hex` is an even number of hex digits; then `bytes` is replaced.
 bool FromHex(absl::string_view hex, std::string& bytes);
 
+// Bytes of the valid UTF-8 sequence at the start of `s`; 0 if there is none.
+size_t Utf8SequenceLength(absl::string_view s);
+// `s` with every byte that is not part of valid UTF-8 replaced by U+FFFD.
+std::string ToValidUtf8(absl::string_view s);
+
 // "0 B", "1023 B", "1.0 KiB", "97.7 MiB", "1.5 TiB".
 std::string HumanBytes(int64_t bytes);
 // `s` in double quotes with non-printable bytes escaped and at most `max_bytes` of it shown: for names that come from outside.
