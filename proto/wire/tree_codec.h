@@ -1,0 +1,28 @@
+#ifndef SCONCE_PROTO_WIRE_TREE_CODEC_H_
+#define SCONCE_PROTO_WIRE_TREE_CODEC_H_
+
+#include "sconce/v1/manifest.pb.h"
+#include "storage/format/device_map.h"
+#include "storage/format/entries.h"
+#include "storage/format/selection.h"
+
+// The messages of manifest.proto and the structs of storage/format. Nothing is checked here: format does that when the
+// values are used.
+namespace sconce::wire {
+
+v1::Selection ToProto(const format::Selection& selection);
+format::Selection FromProto(const v1::Selection& selection);
+
+// `remap` becomes ordered by tag: a map on the wire has no order and no repeated keys.
+v1::DeviceMapping ToProto(const format::DeviceMapping& mapping);
+format::DeviceMapping FromProto(const v1::DeviceMapping& mapping);
+
+v1::MappedDevice ToProto(const format::MappedDevice& mapped);
+format::MappedDevice FromProto(const v1::MappedDevice& mapped);
+
+v1::TreeEntry ToProto(const format::Entry& entry);
+v1::TreeTotals ToProto(const format::Totals& totals);
+
+}  // namespace sconce::wire
+
+#endif  // SCONCE_PROTO_WIRE_TREE_CODEC_H_
