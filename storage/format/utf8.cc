@@ -1,5 +1,7 @@
 #include "storage/format/utf8.h"
 
+#include <cstring>
+
 namespace sconce::format {
 
 bool NextCodePoint(absl::string_view text, size_t& at, uint32_t& code_point) {
@@ -34,6 +36,14 @@ bool NextCodePoint(absl::string_view text, size_t& at, uint32_t& code_point) {
 bool IsUtf8(absl::string_view text, bool allow_surrogates) {
   uint32_t code_point = 0;
   for (size_t at = 0; at < text.size();) {
+    uint64_t eight = 0;
+    if (text.size() - at >= sizeof(eight)) {  // most text is ASCII
+      std::memcpy(&eight, text.data() + at, sizeof(eight));
+      if ((eight & 0x8080808080808080) == 0) {
+        at += sizeof(eight);
+        continue;
+      }
+    }
     if (!NextCodePoint(text, at, code_point)) return false;
     if (!allow_surrogates && IsSurrogate(code_point)) return false;
   }

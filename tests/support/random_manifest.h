@@ -20,7 +20,7 @@ class RandomManifest {
     b_ = ManifestBuilder();
     made_.clear();
     std::vector<std::pair<NodeIndex, NodeIndex>> items;
-    const int count = Below(8);
+    const int count = 1 + Below(20);
     for (int i = 0; i < count; ++i) {
       const NodeIndex key = b_.Str("top" + std::to_string(i));
       items.emplace_back(key, Any(depth));
@@ -87,7 +87,7 @@ class RandomManifest {
   NodeIndex Container(int depth) {
     std::vector<NodeIndex> children;
     std::vector<std::pair<NodeIndex, NodeIndex>> items;
-    const int count = Below(6);
+    const int count = Below(8);
     const int kind = Below(6);
     if (kind < 2) {
       for (int i = 0; i < count; ++i) children.push_back(Any(depth - 1));
