@@ -8,16 +8,19 @@
 
 namespace sconce::format {
 
-// Reads a checkpoint file of whatever kind, told by its content, never by its name. Errors are those of ReadTorchFile; a kind that is
-// recognised but not read (a TorchScript module, the format before PyTorch 1.6, tar, safetensors, a bare pickle) is FILE_UNSUPPORTED
-// saying what to do instead; anything else is FILE_MALFORMED. The result borrows from `file`.
+// Reads a checkpoint file of whatever kind, told by its content, never by its name. Errors are those of ReadTorchFile;
+// a kind that is recognised but not read (a TorchScript module, the format before PyTorch 1.6, tar, safetensors, a bare
+// pickle) is FILE_UNSUPPORTED saying what to do instead; anything else is FILE_MALFORMED. The result borrows from
+// `file`.
 absl::StatusOr<TorchFile> ReadCheckpointFile(ByteSpan file);
 
-// True for a zip archive that holds a TorchScript module (torch.jit.save): it has a record `constants.pkl`, as torch.load tests it.
+// True for a zip archive that holds a TorchScript module (torch.jit.save): it has a record `constants.pkl`, as
+// torch.load tests it.
 bool IsTorchScriptArchive(ByteSpan file);
 
-// OK when `file` is a whole TorchScript archive: a sound zip archive with constants.pkl, data.pkl and code/. Says nothing about the
-// code in it. MODULE_INVALID for an archive of another kind, else FILE_TRUNCATED, FILE_MALFORMED or FILE_UNSUPPORTED.
+// OK when `file` is a whole TorchScript archive: a sound zip archive with constants.pkl, data.pkl and code/. Says
+// nothing about the code in it. MODULE_INVALID for an archive of another kind, else FILE_TRUNCATED, FILE_MALFORMED or
+// FILE_UNSUPPORTED.
 absl::Status CheckTorchScriptArchive(ByteSpan file);
 
 }  // namespace sconce::format

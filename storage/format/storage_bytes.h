@@ -14,8 +14,8 @@ namespace sconce::format {
 class StorageBytes {
  public:
   virtual ~StorageBytes() = default;
-  // Fills `out` with bytes of storage `storage` of the manifest at hand, from `offset`. Never asked for bytes past the storage's end.
-  // Any error ends what is being written.
+  // Fills `out` with bytes of storage `storage` of the manifest at hand, from `offset`. Never asked for bytes past the
+  // storage's end. Any error ends what is being written.
   virtual absl::Status Read(StorageIndex storage, int64_t offset, absl::Span<uint8_t> out) = 0;
 };
 

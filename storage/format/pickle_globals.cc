@@ -1,0 +1,145 @@
+#include "storage/format/pickle_globals.h"
+
+#include <iterator>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+
+namespace sconce::format {
+namespace {
+
+struct Entry {
+  const char* module;
+  const char* name;
+  PickleTag tag;
+  const char* noun = "";  // kLater only
+};
+
+constexpr char kSparse[] = "a sparse tensor";
+constexpr char kSubclass[] = "a tensor subclass or a tensor with attributes";
+constexpr char kNumpy[] = "a numpy value";
+
+constexpr Entry kEntries[] = {
+    {"collections", "OrderedDict", PickleTag::kOrderedDict},
+    {"collections", "Counter", PickleTag::kCounter},
+    {"builtins", "set", PickleTag::kSet},
+    {"builtins", "complex", PickleTag::kComplex},
+    {"builtins", "bytes", PickleTag::kBytes},
+    {"builtins", "bytearray", PickleTag::kByteArray},
+    {"_codecs", "encode", PickleTag::kEncode},
+    {"torch", "Size", PickleTag::kSize},
+    {"torch", "device", PickleTag::kDevice},
+    {"torch.serialization", "_get_layout", PickleTag::kGetLayout},
+    {"torch._utils", "_rebuild_tensor", PickleTag::kRebuildTensor},
+    {"torch._utils", "_rebuild_tensor_v2", PickleTag::kRebuildTensorV2},
+    {"torch._utils", "_rebuild_tensor_v3", PickleTag::kRebuildTensorV3},
+    {"torch._utils", "_rebuild_meta_tensor_no_storage", PickleTag::kRebuildMetaTensor},
+    {"torch._utils", "_rebuild_parameter", PickleTag::kRebuildParameter},
+    {"torch._utils", "_rebuild_parameter_with_state", PickleTag::kRebuildParameterWithState},
+    {"torch.nn.parameter", "Parameter", PickleTag::kParameter},
+    {"torch", "per_tensor_affine", PickleTag::kQScheme},
+    {"torch", "per_channel_affine", PickleTag::kQScheme},
+    {"torch", "per_tensor_symmetric", PickleTag::kQScheme},
+    {"torch", "per_channel_symmetric", PickleTag::kQScheme},
+    {"torch", "per_channel_affine_float_qparams", PickleTag::kQScheme},
+    {"torch._utils", "_rebuild_sparse_tensor", PickleTag::kLater, kSparse},
+    {"torch._utils", "_rebuild_sparse_csr_tensor", PickleTag::kLater, kSparse},
+    {"torch._utils", "_rebuild_qtensor", PickleTag::kLater, "a quantized tensor"},
+    {"torch._utils", "_rebuild_nested_tensor", PickleTag::kLater, "a nested tensor"},
+    {"torch._utils", "_rebuild_wrapper_subclass", PickleTag::kLater, kSubclass},
+    {"torch._tensor", "_rebuild_from_type_v2", PickleTag::kLater, kSubclass},
+    {"torch", "Tensor", PickleTag::kLater, kSubclass},
+    {"torch._utils", "_rebuild_device_tensor_from_numpy", PickleTag::kLater, kNumpy},
+    {"torch._utils", "_rebuild_device_tensor_from_cpu_tensor", PickleTag::kLater,
+     "a tensor of a device without storages"},
+    {"numpy.core.multiarray", "_reconstruct", PickleTag::kLater, kNumpy},
+    {"numpy.core.multiarray", "scalar", PickleTag::kLater, kNumpy},
+    {"numpy._core.multiarray", "_reconstruct", PickleTag::kLater, kNumpy},
+    {"numpy._core.multiarray", "scalar", PickleTag::kLater, kNumpy},
+    {"numpy", "ndarray", PickleTag::kLater, kNumpy},
+    {"numpy", "dtype", PickleTag::kLater, kNumpy},
+};
+
+struct StorageType {
+  const char* name;
+  DType dtype;
+};
+
+constexpr StorageType kStorageTypes[] = {
+    {"FloatStorage", DType::kFloat32},
+    {"DoubleStorage", DType::kFloat64},
+    {"HalfStorage", DType::kFloat16},
+    {"BFloat16Storage", DType::kBFloat16},
+    {"LongStorage", DType::kInt64},
+    {"IntStorage", DType::kInt32},
+    {"ShortStorage", DType::kInt16},
+    {"CharStorage", DType::kInt8},
+    {"ByteStorage", DType::kUInt8},
+    {"BoolStorage", DType::kBool},
+    {"ComplexFloatStorage", DType::kComplex64},
+    {"ComplexDoubleStorage", DType::kComplex128},
+    {"QInt8Storage", DType::kQInt8},
+    {"QUInt8Storage", DType::kQUInt8},
+    {"QInt32Storage", DType::kQInt32},
+    {"QUInt4x2Storage", DType::kQUInt4x2},
+    {"QUInt2x4Storage", DType::kQUInt2x4},
+};
+
+// What FindPickleGlobal knows, keyed "module name". Built once; read-only afterwards.
+const absl::flat_hash_map<std::string, PickleGlobal>& Globals() {
+  static const auto& globals = *[] {
+    auto* map = new absl::flat_hash_map<std::string, PickleGlobal>;
+    for (size_t i = 0; i < std::size(kEntries); ++i) {
+      const PickleGlobal global{kEntries[i].tag, static_cast<uint8_t>(i)};
+      map->emplace(absl::StrCat(kEntries[i].module, " ", kEntries[i].name), global);
+      // Protocol 2 writes Python 2's name of the module.
+      if (absl::string_view(kEntries[i].module) == "builtins")
+        map->emplace(absl::StrCat("__builtin__ ", kEntries[i].name), global);
+    }
+    for (const StorageType& type : kStorageTypes) {
+      const PickleGlobal global{PickleTag::kStorageType, static_cast<uint8_t>(type.dtype)};
+      map->emplace(absl::StrCat("torch ", type.name), global);
+      map->emplace(absl::StrCat("torch.cuda ", type.name), global);  // PyTorch before 1.6 kept the device in the class
+    }
+    for (const char* module : {"torch", "torch.storage"}) {
+      map->emplace(absl::StrCat(module, " UntypedStorage"), PickleGlobal{PickleTag::kStorageType, 0});
+    }
+    return map;
+  }();
+  return globals;
+}
+
+}  // namespace
+
+std::optional<PickleGlobal> FindPickleGlobal(absl::string_view module, absl::string_view name) {
+  if (module == "torch") {
+    if (const auto dtype = ParseDType(name); dtype.has_value() && DTypeName(*dtype) == name) {
+      return PickleGlobal{PickleTag::kDtype, static_cast<uint8_t>(*dtype)};
+    }
+  }
+  const auto it = Globals().find(absl::StrCat(module, " ", name));
+  if (it == Globals().end()) return std::nullopt;
+  return it->second;
+}
+
+std::string PickleGlobalName(PickleGlobal global) {
+  if (global.tag == PickleTag::kDtype) return absl::StrCat("torch.", DTypeName(static_cast<DType>(global.number)));
+  if (global.tag == PickleTag::kStorageType) {
+    return global.number == 0 ? "torch.storage.UntypedStorage"
+                              : absl::StrCat("torch.", StorageTypeName(static_cast<DType>(global.number)));
+  }
+  return absl::StrCat(kEntries[global.number].module, ".", kEntries[global.number].name);
+}
+
+absl::string_view PickleGlobalNoun(PickleGlobal global) {
+  return kEntries[global.number].noun;
+}
+
+absl::string_view StorageTypeName(DType dtype) {
+  for (const StorageType& type : kStorageTypes) {
+    if (type.dtype == dtype) return type.name;
+  }
+  return "";
+}
+
+}  // namespace sconce::format

@@ -1,0 +1,65 @@
+#ifndef SCONCE_STORAGE_FORMAT_PICKLE_GLOBALS_H_
+#define SCONCE_STORAGE_FORMAT_PICKLE_GLOBALS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "storage/format/dtype.h"
+
+// The fixed list of classes, functions and constants that a pickle may name. None is ever called: a name becomes a tag,
+// and what Python would compute from it is read as data.
+namespace sconce::format {
+
+enum class PickleTag : uint8_t {
+  kNone,
+  // Called in a pickle
+  kOrderedDict,
+  kCounter,
+  kSet,
+  kComplex,
+  kBytes,
+  kByteArray,
+  kEncode,  // _codecs.encode: bytes, in protocol 2
+  kSize,
+  kDevice,
+  kGetLayout,
+  kRebuildTensor,
+  kRebuildTensorV2,
+  kRebuildTensorV3,
+  kRebuildMetaTensor,
+  kRebuildParameter,
+  kRebuildParameterWithState,
+  kParameter,
+  kLater,  // known and harmless, but of a kind that is not stored yet: refused where it is part of the tree
+  // Only named
+  kDtype,
+  kStorageType,
+  kQScheme,
+};
+
+// Whether REDUCE may apply to it.
+inline bool IsCallable(PickleTag tag) {
+  return tag != PickleTag::kNone && tag <= PickleTag::kLater;
+}
+
+struct PickleGlobal {
+  PickleTag tag = PickleTag::kNone;
+  uint8_t number = 0;  // kDtype, kStorageType: the DType, 0 for UntypedStorage; else a number for PickleGlobalName
+};
+
+// nullopt for everything that is not on the list.
+std::optional<PickleGlobal> FindPickleGlobal(absl::string_view module, absl::string_view name);
+// "torch._utils._rebuild_tensor_v2"
+std::string PickleGlobalName(PickleGlobal global);
+// What a kLater global makes: "a sparse tensor".
+absl::string_view PickleGlobalNoun(PickleGlobal global);
+
+// The class torch.save writes for a storage of `dtype`: "FloatStorage"; empty when the dtype has none (then it is
+// UntypedStorage).
+absl::string_view StorageTypeName(DType dtype);
+
+}  // namespace sconce::format
+
+#endif  // SCONCE_STORAGE_FORMAT_PICKLE_GLOBALS_H_

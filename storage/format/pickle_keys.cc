@@ -1,0 +1,149 @@
+#include "storage/format/pickle_keys.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "storage/format/zip_format.h"
+
+namespace sconce::format {
+namespace {
+
+void AppendInt(std::string& out, int64_t integer) {
+  out.push_back('i');
+  AppendLittle(out, static_cast<uint64_t>(integer), 8);
+}
+
+// A float equals the int of the same value. (Beyond 64 bits the two are kept apart: no real dict mixes them there.)
+void AppendFloat(std::string& out, double real, PickleIndex value) {
+  if (real == std::trunc(real) && std::fabs(real) < 9.2e18) return AppendInt(out, static_cast<int64_t>(real));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &real, sizeof bits);
+  out.push_back('f');
+  AppendLittle(out, bits, 8);
+  if (std::isnan(real)) AppendLittle(out, value, 4);  // a NaN equals only itself
+}
+
+}  // namespace
+
+std::optional<uint32_t> PickleKeys::Id(PickleIndex value) {
+  std::vector<PickleIndex> todo = {value};  // tuples and, above them, their elements; tuples cannot be cyclic
+  std::string bytes;
+  std::vector<PickleIndex> missing;
+  while (!todo.empty()) {
+    const PickleIndex next = todo.back();
+    if (ids_.contains(next)) {
+      todo.pop_back();
+      continue;
+    }
+    bytes.clear();
+    missing.clear();
+    if (Encode(next, bytes, missing)) {
+      todo.pop_back();
+      ids_[next] = id_of_bytes_.emplace(bytes, static_cast<uint32_t>(id_of_bytes_.size())).first->second;
+    } else if (missing.empty()) {
+      return std::nullopt;
+    } else {
+      todo.insert(todo.end(), missing.begin(), missing.end());
+    }
+  }
+  return ids_[value];
+}
+
+bool PickleKeys::Encode(PickleIndex index, std::string& out, std::vector<PickleIndex>& missing) {
+  using Kind = PickleValue::Kind;
+  const PickleValue& value = graph_[index];
+  switch (value.kind) {
+    case Kind::kNone:
+      out.push_back('n');
+      return true;
+    case Kind::kBool:
+    case Kind::kInt:
+      AppendInt(out, value.integer);
+      return true;
+    case Kind::kLong:
+      absl::StrAppend(&out, "l", graph_.Text(index));
+      return true;
+    case Kind::kFloat:
+      AppendFloat(out, value.real, index);
+      return true;
+    case Kind::kStr:
+      absl::StrAppend(&out, "s", graph_.Text(index));
+      return true;
+    case Kind::kBytes:
+      absl::StrAppend(&out, "b", graph_.Text(index));
+      return true;
+    case Kind::kTuple:
+      out.push_back('t');
+      for (const PickleIndex item : graph_.Items(index)) {
+        const auto it = ids_.find(item);
+        if (it == ids_.end()) {
+          missing.push_back(item);
+        } else {
+          AppendLittle(out, it->second, 4);
+        }
+      }
+      return missing.empty();
+    case Kind::kGlobal:
+      if (value.global.tag != PickleTag::kDtype && value.global.tag != PickleTag::kQScheme) return false;
+      absl::StrAppend(&out, "g", PickleGlobalName(value.global));
+      return true;
+    case Kind::kCall:
+      return EncodeCall(index, out);
+    default:
+      return false;
+  }
+}
+
+// Of the calls that make a key, those with plain arguments: bytes, complex, device, layout and torch.Size are told
+// apart by function and arguments. (Two spellings of one device stay two keys.)
+bool PickleKeys::EncodeCall(PickleIndex index, std::string& out) {
+  const PickleGlobal global = graph_[index].global;
+  switch (global.tag) {
+    case PickleTag::kEncode:
+    case PickleTag::kBytes:
+    case PickleTag::kComplex:
+    case PickleTag::kDevice:
+    case PickleTag::kGetLayout:
+    case PickleTag::kSize:
+      break;
+    default:
+      return false;
+  }
+  absl::StrAppend(&out, "c", PickleGlobalName(global));
+  for (const PickleIndex arg : graph_.Items(graph_.Args(index))) {
+    const PickleValue::Kind kind = graph_[arg].kind;
+    if (kind == PickleValue::Kind::kCall) return false;
+    if (kind == PickleValue::Kind::kTuple && !ids_.contains(arg)) {
+      if (global.tag != PickleTag::kSize) return false;
+      for (const PickleIndex extent : graph_.Items(arg)) {
+        if (graph_[extent].kind != PickleValue::Kind::kInt) return false;
+      }
+    }
+    const std::optional<uint32_t> id = Id(arg);  // of a scalar or a tuple of ints: goes no deeper
+    if (!id.has_value()) return false;
+    AppendLittle(out, *id, 4);
+  }
+  return true;
+}
+
+bool PickleKeys::Deduplicate(absl::Span<const PickleIndex> items, std::vector<PickleIndex>& out) {
+  out.clear();
+  out.reserve(items.size());
+  absl::flat_hash_map<uint32_t, size_t> place;  // of each key in `out`
+  place.reserve(items.size() / 2);
+  for (size_t i = 0; i + 1 < items.size(); i += 2) {
+    const std::optional<uint32_t> id = Id(items[i]);
+    if (!id.has_value()) return false;
+    const auto [it, is_new] = place.emplace(*id, out.size());
+    if (is_new) {
+      out.push_back(items[i]);
+      out.push_back(items[i + 1]);
+    } else {
+      out[it->second + 1] = items[i + 1];
+    }
+  }
+  return true;
+}
+
+}  // namespace sconce::format

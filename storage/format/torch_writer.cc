@@ -1,0 +1,198 @@
+#include "storage/format/torch_writer.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/digest.h"
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "storage/format/crc32.h"
+#include "storage/format/torch_pickle.h"
+#include "storage/format/zip_format.h"
+#include "storage/format/zip_writer.h"
+
+// The file, in PyTorch's order of records:
+//   data.pkl, .format_version, .storage_alignment, byteorder, data/0 ... data/N, version, .data/serialization_id
+// all in the folder archive/, which is what torch.save writes when it is not given a file name. The pickle is made at
+// once, so that the size of everything is known; then headers, data and descriptors are made one after the other as
+// they are asked for.
+namespace sconce::format {
+namespace {
+
+constexpr size_t kSkipPieceBytes = size_t{256} << 10;
+
+// 40 digits that identify the content: PyTorch compares them to tell files apart. From what the manifest says of it,
+// not its bytes.
+std::string SerializationId(const Manifest& manifest, const TorchPickle& pickle) {
+  Sha256Hasher hasher;
+  hasher.Update(AsBytes(pickle.pickle));
+  for (const StorageIndex index : pickle.storages) {
+    hasher.Update(AsBytes(manifest.storages[index].inline_bytes));
+    for (const Chunk& chunk : manifest.storages[index].chunks) hasher.Update(chunk.sha256.bytes);
+  }
+  const Digest digest = hasher.Finish();
+  char digits[41];
+  std::snprintf(digits, sizeof digits, "%020" PRIu64 "%020" PRIu64, LoadLittle64(digest.bytes.data()),
+                LoadLittle64(digest.bytes.data() + 8));
+  return digits;
+}
+
+class ZipTorchFileStream : public TorchFileStream {
+ public:
+  ZipTorchFileStream(const Manifest& manifest, StorageBytes& bytes, TorchPickle pickle)
+      : manifest_(manifest), bytes_(bytes) {
+    const std::string id = SerializationId(manifest, pickle);
+    AddText("data.pkl", std::move(pickle.pickle));
+    AddText(".format_version", "1");
+    AddText(".storage_alignment", absl::StrCat(ZipPlan::kAlignment));
+    AddText("byteorder", "little");
+    for (size_t key = 0; key < pickle.storages.size(); ++key) {
+      const StorageIndex index = pickle.storages[key];
+      plan_.Add(absl::StrCat("archive/data/", key), static_cast<uint64_t>(manifest.storages[index].size_bytes));
+      sources_.push_back({index, ""});
+    }
+    AddText("version", "3\n");
+    AddText(".data/serialization_id", id);
+  }
+
+  int64_t size_bytes() const override { return static_cast<int64_t>(plan_.size_bytes()); }
+  int64_t position() const override { return position_; }
+
+  absl::Status Read(absl::Span<uint8_t> out) override {
+    SCONCE_RETURN_IF_ERROR(broken_);
+    if (out.size() > static_cast<uint64_t>(size_bytes() - position_)) {
+      return MakeError(Reason::OFFSET_OUT_OF_RANGE,
+                       absl::StrCat("byte ", position_, " + ", out.size(), " is past the end of a file of ",
+                                    size_bytes(), " bytes"));
+    }
+    while (!out.empty()) {
+      size_t done = 0;
+      if (piece_at_ < piece_.size()) {
+        done = std::min(out.size(), piece_.size() - piece_at_);
+        std::memcpy(out.data(), piece_.data() + piece_at_, done);
+        piece_at_ += done;
+      } else if (data_at_ < data_bytes_) {
+        done = static_cast<size_t>(std::min<uint64_t>(out.size(), data_bytes_ - data_at_));
+        broken_ = ReadData(out.subspan(0, done));
+        SCONCE_RETURN_IF_ERROR(broken_);
+      } else {
+        NextPart();
+      }
+      position_ += static_cast<int64_t>(done);
+      out.remove_prefix(done);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Skip(int64_t n) override {
+    if (n < 0 || n > size_bytes() - position_) {
+      return MakeError(
+          Reason::OFFSET_OUT_OF_RANGE,
+          absl::StrCat("byte ", position_, " + ", n, " is past the end of a file of ", size_bytes(), " bytes"));
+    }
+    std::vector<uint8_t> scratch(static_cast<size_t>(std::min<int64_t>(n, kSkipPieceBytes)));
+    while (n > 0) {
+      const auto piece = static_cast<size_t>(std::min<int64_t>(n, static_cast<int64_t>(scratch.size())));
+      SCONCE_RETURN_IF_ERROR(Read(absl::MakeSpan(scratch.data(), piece)));
+      n -= static_cast<int64_t>(piece);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  enum class Part { kLocalHeader, kData, kDescriptor, kCentralHeader, kEnd };
+  struct Source {
+    StorageIndex storage = kNoIndex;
+    std::string text;  // when it is no storage
+  };
+
+  void AddText(absl::string_view name, std::string text) {
+    plan_.Add(absl::StrCat("archive/", name), text.size());
+    sources_.push_back({kNoIndex, std::move(text)});
+  }
+
+  // Makes the next fixed part, or turns to the data of a record.
+  void NextPart() {
+    piece_.clear();
+    piece_at_ = 0;
+    data_at_ = data_bytes_ = 0;
+    switch (next_) {
+      case Part::kLocalHeader:
+        piece_ = plan_.LocalHeader(record_);
+        next_ = Part::kData;
+        break;
+      case Part::kData:
+        data_bytes_ = plan_.record_bytes(record_);
+        crc32_ = 0;
+        next_ = Part::kDescriptor;
+        break;
+      case Part::kDescriptor:
+        plan_.set_crc32(record_, crc32_);
+        piece_ = plan_.Descriptor(record_);
+        ++record_;
+        next_ = Part::kLocalHeader;
+        if (record_ == plan_.record_count()) {
+          record_ = 0;
+          next_ = Part::kCentralHeader;
+        }
+        break;
+      case Part::kCentralHeader:
+        piece_ = plan_.CentralHeader(record_);
+        if (++record_ == plan_.record_count()) next_ = Part::kEnd;
+        break;
+      case Part::kEnd:
+        piece_ = plan_.End();
+        break;
+    }
+  }
+
+  absl::Status ReadData(absl::Span<uint8_t> out) {
+    const Source& source = sources_[record_];
+    if (source.storage == kNoIndex) {
+      std::memcpy(out.data(), source.text.data() + data_at_, out.size());
+    } else {
+      const Storage& storage = manifest_.storages[source.storage];
+      if (IsBulk(storage)) {
+        SCONCE_RETURN_IF_ERROR(bytes_.Read(source.storage, static_cast<int64_t>(data_at_), out));
+      } else if (IsMetaDevice(storage.device)) {
+        std::memset(out.data(), 0, out.size());  // torch.load wants a record even where no bytes exist
+      } else {
+        std::memcpy(out.data(), storage.inline_bytes.data() + data_at_, out.size());
+      }
+    }
+    crc32_ = Crc32(out, crc32_);
+    data_at_ += out.size();
+    return absl::OkStatus();
+  }
+
+  const Manifest& manifest_;
+  StorageBytes& bytes_;
+  ZipPlan plan_;
+  std::vector<Source> sources_;  // of each record
+
+  int64_t position_ = 0;
+  Part next_ = Part::kLocalHeader;
+  size_t record_ = 0;
+  std::string piece_;  // a fixed part, of which piece_at_ bytes are delivered
+  size_t piece_at_ = 0;
+  uint64_t data_bytes_ = 0;  // of the record at hand, of which data_at_ are delivered
+  uint64_t data_at_ = 0;
+  uint32_t crc32_ = 0;  // of those
+  absl::Status broken_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TorchFileStream>> TorchFileStream::Create(const Manifest& manifest,
+                                                                         StorageBytes& bytes) {
+  SCONCE_ASSIGN_OR_RETURN(TorchPickle pickle, WriteTorchPickle(manifest));
+  return std::make_unique<ZipTorchFileStream>(manifest, bytes, std::move(pickle));
+}
+
+}  // namespace sconce::format

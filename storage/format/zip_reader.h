@@ -1,0 +1,51 @@
+#ifndef SCONCE_STORAGE_FORMAT_ZIP_READER_H_
+#define SCONCE_STORAGE_FORMAT_ZIP_READER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/strings.h"
+
+namespace sconce::format {
+
+// One record (file) of an archive. Name and data lie inside the archive.
+struct ZipRecord {
+  absl::string_view name;
+  ByteSpan data;            // as stored: compressed unless `method` is 0
+  uint64_t size_bytes = 0;  // uncompressed
+  uint32_t crc32 = 0;  // of the uncompressed bytes; 0 also means "not computed" (torch.serialization.set_crc32_options)
+  uint16_t method = 0;
+  bool encrypted = false;
+};
+
+// The directory of a zip archive in memory, zip64 included. Immutable; borrows from the archive, which must outlive it.
+//
+// Strict, since readers that disagree about an archive are how a file shows one face to a scanner and another to its
+// user: records lie inside the archive and do not overlap, names are unique and agree in both headers, and the
+// directory ends where the end record starts.
+class ZipReader {
+ public:
+  // FILE_TRUNCATED when the end record is missing, FILE_MALFORMED naming what is wrong, FILE_UNSUPPORTED for a
+  // multi-volume archive.
+  static absl::StatusOr<ZipReader> Open(ByteSpan archive);
+
+  const std::vector<ZipRecord>& records() const { return records_; }  // in directory order
+  // nullptr when there is none of exactly this name.
+  const ZipRecord* Find(absl::string_view name) const;
+
+  // The bytes of a record that is stored plainly. FILE_UNSUPPORTED when it is compressed or encrypted; FILE_MALFORMED
+  // when the checksum is there and does not fit.
+  static absl::StatusOr<ByteSpan> ReadStored(const ZipRecord& record);
+
+ private:
+  std::vector<ZipRecord> records_;
+  absl::flat_hash_map<absl::string_view, uint32_t> by_name_;
+};
+
+}  // namespace sconce::format
+
+#endif  // SCONCE_STORAGE_FORMAT_ZIP_READER_H_
