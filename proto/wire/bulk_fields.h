@@ -19,12 +19,6 @@
 // What the generated classes write is read here, and the other way round. No gRPC in this header: see bulk_message.h.
 namespace sconce::wire {
 
-// Senders put at most this much `data`, or this much `manifest`, in a message.
-inline constexpr int64_t kBulkDataBytes = int64_t{2} << 20;
-inline constexpr int64_t kManifestPieceBytes = int64_t{1} << 20;
-// Receivers refuse a larger message.
-inline constexpr int64_t kMaxBulkMessageBytes = int64_t{4} << 20;
-
 // What is in a message. Absent fields are empty. The spans point into the input.
 struct BulkFields {
   std::optional<std::string> header;  // the submessage's encoding; several are joined, which merges them

@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "proto/wire/limits.h"
 
 namespace sconce::wire {
 namespace {
@@ -72,10 +73,10 @@ grpc::ByteBuffer EncodeBulkData(int64_t offset, absl::Span<const SharedBytes> pi
 }
 
 absl::StatusOr<BulkMessage> BulkMessage::Decode(const grpc::ByteBuffer& buffer) {
-  if (static_cast<int64_t>(buffer.Length()) > kMaxBulkMessageBytes) {
+  if (static_cast<int64_t>(buffer.Length()) > kMaxMessageBytes) {
     return MakeError(Reason::MESSAGE_TOO_LARGE,
                      absl::StrCat("a message of the stream has ", buffer.Length(), " bytes and may have ",
-                                  kMaxBulkMessageBytes, "; send at most ", kBulkDataBytes, " bytes of data in each"));
+                                  kMaxMessageBytes, "; send at most ", kMaxBulkDataBytes, " bytes of data in each"));
   }
   BulkMessage message;
   if (!buffer.Dump(&message.slices_).ok()) {

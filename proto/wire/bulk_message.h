@@ -41,7 +41,7 @@ grpc::ByteBuffer EncodeBulkData(int64_t offset, absl::Span<const SharedBytes> pi
 // A received message, holding the memory that its fields point into. Movable.
 class BulkMessage {
  public:
-  // MESSAGE_TOO_LARGE above kMaxBulkMessageBytes, else as ParseBulkFields.
+  // MESSAGE_TOO_LARGE above kMaxMessageBytes, else as ParseBulkFields.
   static absl::StatusOr<BulkMessage> Decode(const grpc::ByteBuffer& buffer);
 
   const BulkFields& fields() const { return fields_; }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "proto/wire/limits.h"
 #include "sconce/v1/transfer_service.pb.h"
 #include "tests/support/status_matchers.h"
 
@@ -132,9 +133,9 @@ TEST(BulkMessageTest, DamagedDataIsADigestMismatch) {
 }
 
 TEST(BulkMessageTest, MessagesAboveTheLimitAreRefused) {
-  const std::string data(kMaxBulkMessageBytes, 'x');
+  const std::string data(kMaxMessageBytes, 'x');
   EXPECT_THAT(BulkMessage::Decode(EncodeBulkData(0, {Share(data)})), FailsWith(Reason::MESSAGE_TOO_LARGE));
-  const std::string fits(kMaxBulkMessageBytes - 64, 'x');
+  const std::string fits(kMaxMessageBytes - 64, 'x');
   EXPECT_OK(BulkMessage::Decode(EncodeBulkData(0, {Share(fits)})));
 }
 
