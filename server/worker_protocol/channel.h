@@ -1,0 +1,83 @@
+#ifndef SCONCE_SERVER_WORKER_PROTOCOL_CHANNEL_H_
+#define SCONCE_SERVER_WORKER_PROTOCOL_CHANNEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/strings.h"
+#include "base/unique_fd.h"
+#include "server/worker_protocol/messages.h"
+
+// Packets over a SOCK_SEQPACKET socket pair.
+//
+// A datagram is a 32-byte header, little-endian
+//     u32 magic "SCW\1" | u16 protocol version | u16 type | u64 id | u64 body bytes | u32 descriptors | u32 flags
+// and, when flags is 0, the body. When flags is 1 the body is the content of the last descriptor: a memfd sealed
+// against shrinking, growing and writing, so a receiver can map it and trust it to stay as it is.
+namespace sconce::worker {
+
+inline constexpr size_t kHeaderBytes = 32;
+// A longer body goes into a memfd.
+inline constexpr size_t kInlineBodyBytes = size_t{32} << 10;
+// Descriptors one packet may carry, the body's among them.
+inline constexpr size_t kMaxDescriptors = 128;
+
+// A connected pair of close-on-exec sockets.
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> SocketPair();
+
+// The body of a received packet: memory aligned to kDataAlignment, private to this process (writing to it reaches
+// nobody).
+class Body {
+ public:
+  Body() = default;
+  ByteSpan bytes() const { return bytes_; }
+  // Keeps the memory, also when this is gone.
+  std::shared_ptr<const void> owner() const { return memory_; }
+
+ private:
+  friend class PacketReader;
+  std::shared_ptr<void> memory_;
+  ByteSpan bytes_;
+};
+
+// A packet ready to be sent, whenever; owns its bytes. Move-only.
+class OutgoingPacket {
+ public:
+  // Copies the body (into a memfd when it is large). MESSAGE_TOO_LARGE beyond kMaxBodyBytes; IO_ERROR.
+  static absl::StatusOr<OutgoingPacket> Make(MessageType type, uint64_t id, const EncodedBody& body);
+  // A packet without a body that carries descriptors, borrowed until it is sent.
+  static OutgoingPacket Files(absl::Span<const int> descriptors);
+
+  // The packet is small, so this blocks only while the receiver has many unread. WORKER_DIED when the other side is
+  // gone.
+  absl::Status Send(int socket) const;
+
+  int64_t body_bytes() const { return body_bytes_; }
+
+ private:
+  std::string datagram_;
+  UniqueFd memfd_;
+  std::vector<int> descriptors_;
+  int64_t body_bytes_ = 0;
+};
+
+struct Packet {
+  MessageType type = MessageType::kHello;
+  uint64_t id = 0;
+  Body body;
+  std::vector<UniqueFd> files;
+};
+
+// Takes the next packet; waits for one unless the socket is non-blocking or was polled. WORKER_DIED when the other side
+// closed; INTERNAL_ERROR when what came is no packet. Descriptors that came with a bad one are closed.
+absl::StatusOr<Packet> ReceivePacket(int socket);
+
+}  // namespace sconce::worker
+
+#endif  // SCONCE_SERVER_WORKER_PROTOCOL_CHANNEL_H_
