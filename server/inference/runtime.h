@@ -1,0 +1,111 @@
+#ifndef SCONCE_SERVER_INFERENCE_RUNTIME_H_
+#define SCONCE_SERVER_INFERENCE_RUNTIME_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/strings.h"
+#include "storage/format/manifest.h"
+
+// What runs models, as the rest of the server sees it: nothing here knows torch or processes.
+namespace sconce::inference {
+
+// A piece of a file that a runtime may map itself.
+struct FileExtent {
+  int fd = -1;  // read-only, kept open by `owner`
+  int64_t offset = 0;
+  int64_t size_bytes = 0;
+  std::shared_ptr<const void> owner;
+};
+
+// Bytes that lie in files, piece after piece, or, when there are no extents, in `inline_bytes`.
+struct StoredBytes {
+  int64_t size_bytes = 0;
+  std::vector<FileExtent> extents;
+  std::string inline_bytes;
+};
+
+struct StateEntry {
+  std::string name;         // a key of the state_dict
+  format::TensorView view;  // of StateDict::storages
+};
+
+// Weights by name. Entries that share a storage still do in the model.
+struct StateDict {
+  std::vector<StateEntry> entries;
+  std::vector<StoredBytes> storages;
+};
+
+struct ModelSpec {
+  std::string name;                  // for logs
+  std::string device;                // "cpu"
+  StoredBytes module;                // a TorchScript archive
+  std::optional<StateDict> weights;  // absent: the module's own
+};
+
+struct ModelArgument {
+  std::string name;
+  std::string type;  // as TorchScript writes it: "Tensor", "Optional[Tensor]", "int"
+  bool required = true;
+};
+
+struct ModelSignature {
+  std::vector<ModelArgument> inputs;  // of forward()
+  std::vector<std::string> outputs;   // empty when only a run can tell
+};
+
+// A tensor in the host's memory: row-major, without gaps.
+struct HostTensor {
+  std::string name;
+  format::DType dtype = format::DType::kFloat32;
+  format::Dims shape;
+  ByteSpan bytes;
+  std::shared_ptr<const void> owner;  // keeps `bytes`; null when the caller does
+};
+
+using InferResult = absl::StatusOr<std::vector<HostTensor>>;
+using InferDone = absl::AnyInvocable<void(InferResult)>;
+
+// A module with weights, in eval mode, that answers. Thread-safe. Destroying it ends what runs it; nobody may then be
+// waiting for an answer.
+class LoadedModel {
+ public:
+  virtual ~LoadedModel() = default;
+
+  virtual const ModelSignature& signature() const = 0;
+
+  // OK when it would answer now; WORKER_DIED while what runs it is being restarted.
+  virtual absl::Status Health() const = 0;
+
+  // Runs forward() on `inputs`, which are named as its arguments and have been read when this returns. `done` is called
+  // exactly once, from any thread, perhaps before this returns; it must be quick. It gets the outputs, named OUTPUT__0,
+  // OUTPUT__1 ... or by the keys of the dict that forward() returned, or MODEL_INPUT_INVALID, MODEL_FAILED, WORKER_DIED
+  // (this request was running, or came while the worker restarts), WORKER_DEADLINE_EXCEEDED (it ran too long and was
+  // ended), MODEL_OVERLOADED, CALL_DEADLINE_EXCEEDED (its turn had not come by `deadline`).
+  virtual void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) = 0;
+};
+
+// Makes models ready. Thread-safe; outlives the models it loaded.
+class ModelRuntime {
+ public:
+  virtual ~ModelRuntime() = default;
+
+  // Loads the module, gives it the weights by name (strict), switches it to eval mode. Blocks, some seconds perhaps.
+  // MODULE_INVALID, MODEL_WEIGHTS_MISMATCH in torch's own words, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE,
+  // TORCH_UNAVAILABLE, WORKER_DIED, WORKER_DEADLINE_EXCEEDED.
+  virtual absl::StatusOr<std::shared_ptr<LoadedModel>> Load(const ModelSpec& spec) = 0;
+
+  // At shutdown: loads under way end soon with SERVER_DRAINING, and later ones at once. Models that are loaded go on.
+  virtual void CancelLoads() = 0;
+};
+
+}  // namespace sconce::inference
+
+#endif  // SCONCE_SERVER_INFERENCE_RUNTIME_H_

@@ -1,0 +1,336 @@
+#include "server/inference/worker_model.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/check.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "server/inference/load_packets.h"
+
+// The life of a worker, as Supervise() lives it:
+//
+//   1. Start the process, await Hello, send Files and Load, await Loaded or Failure. Any failure of the first load ends
+//      everything: the caller of Load hears it. A later one is tried again.
+//   2. ready_ is set: requests queue, and one at a time is sent and answered. A process that dies, breaks the protocol
+//      or runs longer than run_timeout is ended.
+//   3. ready_ is cleared first, then the running request and all that wait are answered, so that none is forgotten.
+//   4. After a pause, which doubles with each death and starts over after a quiet minute, back to 1.
+//
+// Stop interrupts every wait. No callback runs with the lock held.
+namespace sconce::inference {
+namespace {
+
+constexpr absl::Duration kQuietTime = absl::Minutes(1);
+
+absl::Status Died(const std::string& how) {
+  return MakeError(Reason::WORKER_DIED, absl::StrCat("the model's worker process ", how, "; retry, it is restarted"));
+}
+
+bool IsDeath(const absl::Status& status) {
+  return HasReason(status, Reason::WORKER_DIED);
+}
+
+std::string Text(const absl::Status& status) {
+  return {status.message().data(), status.message().size()};
+}
+
+}  // namespace
+
+WorkerModel::WorkerModel(const WorkerOptions& options, ModelSpec spec)
+    : options_(options), spec_(std::move(spec)), interrupt_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  SCONCE_CHECK(interrupt_.valid());
+}
+
+void WorkerModel::Supervise() {
+  absl::Duration pause = options_.restart_backoff;
+  for (;;) {
+    std::optional<WorkerProcess> process;
+    absl::StatusOr<ModelSignature> loaded = StartAndLoad(process);
+    absl::Status why = loaded.status();
+    const absl::Time start_time = absl::Now();
+    {
+      MutexLock lock(&mu_);
+      if (!stop_.ok()) why = stop_;
+      ready_ = why.ok();
+      if (!first_load_.has_value()) {
+        if (why.ok()) {
+          first_load_ = *loaded;
+        } else {
+          first_load_ = why;
+          if (stop_.ok()) stop_ = why;
+        }
+        changed_.SignalAll();
+      }
+    }
+    std::optional<Request> running;
+    if (why.ok()) why = Serve(*process, running);
+    {
+      MutexLock lock(&mu_);
+      ready_ = false;
+    }
+    const std::string how = process.has_value() ? process->End() : "is gone";
+    if (running.has_value()) running->done(IsDeath(why) ? Died(how) : why);
+    FailWaiting(Died(how));
+    if (!stop().ok()) return;
+    if (absl::Now() - start_time > kQuietTime) pause = options_.restart_backoff;
+    Log(Severity::kWarn, "worker_restart",
+        {{"model", spec_.name}, {"reason", Text(why)}, {"ended", how}, {"pause_ms", absl::ToInt64Milliseconds(pause)}});
+    MutexLock lock(&mu_);
+    const absl::Time until = absl::Now() + pause;
+    while (stop_.ok() && absl::Now() < until) changed_.WaitWithTimeout(&mu_, until - absl::Now());
+    if (!stop_.ok()) return;
+    pause = std::min(pause * 2, options_.max_restart_backoff);
+  }
+}
+
+absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerProcess>& process) {
+  const absl::Time deadline = absl::Now() + options_.load_timeout;
+  SCONCE_ASSIGN_OR_RETURN(WorkerProcess started, WorkerProcess::Start(options_.program));
+  process.emplace(std::move(started));
+  const absl::StatusOr<worker::Packet> hello = AwaitPacket(*process, worker::MessageType::kHello, deadline);
+  if (IsDeath(hello.status())) {
+    const std::string how = process->End();
+    const bool no_libraries = process->exit_status() == 127;  // the dynamic loader's
+    process.reset();
+    if (no_libraries) {
+      return MakeError(Reason::TORCH_UNAVAILABLE,
+                       "this server cannot run models: sconce-torch-worker does not start, since a library that it "
+                       "needs is missing; install LibTorch (on Debian: apt-get install libtorch-dev) and restart");
+    }
+    return Died(how);
+  }
+  SCONCE_RETURN_IF_ERROR(hello.status());
+  SCONCE_RETURN_IF_ERROR(worker::DecodeHello(hello->body.bytes()).status());
+
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<worker::OutgoingPacket> packets, MakeLoadPackets(spec_));
+  for (const worker::OutgoingPacket& packet : packets) SCONCE_RETURN_IF_ERROR(process->Send(packet));
+  const absl::StatusOr<worker::Packet> answer = AwaitPacket(*process, worker::MessageType::kLoaded, deadline);
+  if (IsDeath(answer.status())) {
+    const std::string how = process->End();
+    process.reset();
+    return Died(absl::StrCat(how, " while it loaded the model"));
+  }
+  SCONCE_RETURN_IF_ERROR(answer.status());
+  SCONCE_ASSIGN_OR_RETURN(worker::Loaded loaded, worker::DecodeLoaded(answer->body.bytes()));
+  ModelSignature signature;
+  for (worker::Argument& argument : loaded.arguments) {
+    signature.inputs.push_back({std::move(argument.name), std::move(argument.type), argument.required});
+  }
+  signature.outputs = std::move(loaded.outputs);
+  return signature;
+}
+
+absl::StatusOr<worker::Packet> WorkerModel::AwaitPacket(WorkerProcess& process, worker::MessageType expected,
+                                                        absl::Time deadline) {
+  for (;;) {
+    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(interrupt_.get(), deadline));
+    if (wake == Wake::kTimeout) {
+      return MakeError(Reason::WORKER_DEADLINE_EXCEEDED,
+                       absl::StrCat("the model was not loaded within ", absl::FormatDuration(options_.load_timeout),
+                                    ", so its worker was ended"));
+    }
+    if (wake == Wake::kInterrupted) {
+      ClearInterrupt();
+      SCONCE_RETURN_IF_ERROR(stop());
+      continue;
+    }
+    SCONCE_ASSIGN_OR_RETURN(worker::Packet packet, process.Receive());
+    if (packet.type == worker::MessageType::kFailure) {
+      SCONCE_ASSIGN_OR_RETURN(const worker::Failure failure, worker::DecodeFailure(packet.body.bytes()));
+      if (!failure.detail.empty()) {
+        Log(Severity::kWarn, "model_load_failed", {{"model", spec_.name}, {"detail", failure.detail}});
+      }
+      return worker::ToStatus(failure);
+    }
+    if (packet.type != expected) {
+      return MakeError(Reason::INTERNAL_ERROR, "a worker process sent a packet out of turn, so it was ended");
+    }
+    return packet;
+  }
+}
+
+absl::Status WorkerModel::Serve(WorkerProcess& process, std::optional<Request>& running) {
+  absl::Time run_deadline;
+  for (;;) {
+    SCONCE_RETURN_IF_ERROR(stop());
+    absl::Time deadline = ExpireWaiting();
+    if (!running.has_value()) {
+      running = TakeRequest();
+      run_deadline = absl::Now() + options_.run_timeout;
+      if (running.has_value()) {
+        const worker::OutgoingPacket packet = std::move(running->packet);  // its memory goes when it is sent
+        SCONCE_RETURN_IF_ERROR(process.Send(packet));
+      }
+    }
+    if (running.has_value()) deadline = std::min(deadline, run_deadline);
+    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(interrupt_.get(), deadline));
+    if (wake == Wake::kInterrupted) ClearInterrupt();
+    if (wake == Wake::kPacket) {
+      SCONCE_ASSIGN_OR_RETURN(worker::Packet packet, process.Receive());
+      SCONCE_RETURN_IF_ERROR(Answer(std::move(packet), running));
+    } else if (running.has_value() && absl::Now() >= run_deadline) {
+      return MakeError(Reason::WORKER_DEADLINE_EXCEEDED,
+                       absl::StrCat("the model did not answer within ", absl::FormatDuration(options_.run_timeout),
+                                    ", so its worker was ended"));
+    }
+  }
+}
+
+absl::Status WorkerModel::Answer(worker::Packet packet, std::optional<Request>& running) {
+  if (!running.has_value() || packet.id != running->id) {
+    return MakeError(Reason::INTERNAL_ERROR, "a worker process answered what it was not asked, so it was ended");
+  }
+  InferResult result = std::vector<HostTensor>();
+  if (packet.type == worker::MessageType::kResult) {
+    SCONCE_ASSIGN_OR_RETURN(worker::Result decoded, worker::DecodeResult(packet.body.bytes()));
+    for (worker::Tensor& output : decoded.outputs) {
+      result->push_back({std::move(output.name), output.dtype, output.shape, output.bytes, packet.body.owner()});
+    }
+  } else if (packet.type == worker::MessageType::kFailure) {
+    SCONCE_ASSIGN_OR_RETURN(const worker::Failure failure, worker::DecodeFailure(packet.body.bytes()));
+    if (!failure.detail.empty()) {
+      Log(Severity::kWarn, "model_failed", {{"model", spec_.name}, {"detail", failure.detail}});
+    }
+    result = worker::ToStatus(failure);
+  } else {
+    return MakeError(Reason::INTERNAL_ERROR, "a worker process sent a packet out of turn, so it was ended");
+  }
+  InferDone done = std::move(running->done);
+  running.reset();
+  done(std::move(result));
+  return absl::OkStatus();
+}
+
+void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) {
+  worker::Infer message;
+  int64_t bytes = 0;
+  for (const HostTensor& input : inputs) {
+    message.inputs.push_back({input.name, input.dtype, input.shape, input.bytes});
+    bytes += static_cast<int64_t>(input.bytes.size());
+  }
+  absl::Status status;
+  uint64_t id = 0;
+  {
+    MutexLock lock(&mu_);
+    status = CheckRoom(bytes);  // before the bytes are copied; and again when they are
+    id = next_id_++;
+  }
+  absl::StatusOr<worker::OutgoingPacket> packet = status;
+  if (status.ok()) packet = worker::OutgoingPacket::Make(worker::MessageType::kInfer, id, worker::Encode(message));
+  if (packet.ok()) {
+    MutexLock lock(&mu_);
+    status = CheckRoom(packet->body_bytes());
+    if (status.ok()) {
+      queue_bytes_ += packet->body_bytes();
+      queue_.push_back({id, *std::move(packet), deadline, std::move(done)});
+      Interrupt();
+      return;
+    }
+  } else {
+    status = packet.status();
+  }
+  done(status);
+}
+
+absl::Status WorkerModel::CheckRoom(int64_t bytes) const {
+  if (!stop_.ok()) return stop_;
+  if (!ready_) return Died("has ended");
+  if (queue_.size() >= options_.max_queue || queue_bytes_ + bytes > options_.max_queue_bytes) {
+    return MakeError(Reason::MODEL_OVERLOADED, absl::StrCat("model '", spec_.name, "' has ", queue_.size(),
+                                                            " requests waiting; retry with back-off"));
+  }
+  return absl::OkStatus();
+}
+
+std::optional<WorkerModel::Request> WorkerModel::TakeRequest() {
+  MutexLock lock(&mu_);
+  if (queue_.empty()) return std::nullopt;
+  std::optional<Request> next = std::move(queue_.front());
+  queue_.pop_front();
+  queue_bytes_ -= next->packet.body_bytes();
+  return next;
+}
+
+absl::Time WorkerModel::ExpireWaiting() {
+  std::vector<Request> expired;
+  absl::Time next = absl::InfiniteFuture();
+  {
+    MutexLock lock(&mu_);
+    const absl::Time now = absl::Now();
+    std::deque<Request> waiting;
+    for (Request& request : queue_) {
+      if (request.deadline <= now) {
+        queue_bytes_ -= request.packet.body_bytes();
+        expired.push_back(std::move(request));
+      } else {
+        next = std::min(next, request.deadline);
+        waiting.push_back(std::move(request));
+      }
+    }
+    queue_ = std::move(waiting);
+  }
+  for (Request& request : expired) {
+    request.done(MakeError(Reason::CALL_DEADLINE_EXCEEDED, "the request's turn did not come before its deadline"));
+  }
+  return next;
+}
+
+void WorkerModel::FailWaiting(const absl::Status& why) {
+  std::deque<Request> waiting;
+  {
+    MutexLock lock(&mu_);
+    waiting.swap(queue_);
+    queue_bytes_ = 0;
+  }
+  for (Request& request : waiting) request.done(why);
+}
+
+absl::StatusOr<ModelSignature> WorkerModel::WaitLoaded() {
+  MutexLock lock(&mu_);
+  while (!first_load_.has_value()) changed_.Wait(&mu_);
+  return *first_load_;
+}
+
+void WorkerModel::Stop(const absl::Status& why) {
+  MutexLock lock(&mu_);
+  if (stop_.ok()) stop_ = why;
+  changed_.SignalAll();
+  Interrupt();
+}
+
+void WorkerModel::CancelLoad(const absl::Status& why) {
+  MutexLock lock(&mu_);
+  if (first_load_.has_value()) return;
+  if (stop_.ok()) stop_ = why;
+  Interrupt();
+}
+
+absl::Status WorkerModel::Health() const {
+  MutexLock lock(&mu_);
+  if (!stop_.ok()) return stop_;
+  return ready_ ? absl::OkStatus() : Died("has ended");
+}
+
+absl::Status WorkerModel::stop() const {
+  MutexLock lock(&mu_);
+  return stop_;
+}
+
+void WorkerModel::Interrupt() {
+  const uint64_t one = 1;
+  (void)!::write(interrupt_.get(), &one, sizeof(one));  // a full counter interrupts as well
+}
+
+void WorkerModel::ClearInterrupt() {
+  uint64_t count;
+  (void)!::read(interrupt_.get(), &count, sizeof(count));  // an empty one is clear already
+}
+
+}  // namespace sconce::inference

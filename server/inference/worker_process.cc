@@ -1,0 +1,134 @@
+#include "server/inference/worker_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/error.h"
+#include "base/status_macros.h"
+
+extern char** environ;
+
+namespace sconce::inference {
+namespace {
+
+// What a worker may know of our environment: never tokens or keys.
+constexpr const char* kPassedOn[] = {
+    "PATH=", "HOME=",         "TMPDIR=",       "LD_LIBRARY_PATH=", "LANG=", "LC_",     "TZ=",    "OMP_",
+    "GOMP_", "KMP_",          "MKL_",          "OPENBLAS_",        "CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_",
+    "ATEN_", "ASAN_OPTIONS=", "UBSAN_OPTIONS="};
+
+std::vector<char*> WorkerEnvironment() {
+  std::vector<char*> passed;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const bool wanted = std::any_of(std::begin(kPassedOn), std::end(kPassedOn),
+                                    [&](const char* prefix) { return absl::StartsWith(*variable, prefix); });
+    if (wanted) passed.push_back(*variable);
+  }
+  passed.push_back(nullptr);
+  return passed;
+}
+
+absl::Status NoWorker() {
+  return MakeError(Reason::TORCH_UNAVAILABLE,
+                   "this server cannot run models: the program sconce-torch-worker is not beside sconced; install "
+                   "LibTorch (on Debian: apt-get install libtorch-dev), build with -DSCONCE_WITH_TORCH=ON and restart");
+}
+
+}  // namespace
+
+absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program) {
+  if (::access(program.c_str(), X_OK) != 0) return NoWorker();
+  SCONCE_ASSIGN_OR_RETURN(auto sockets, worker::SocketPair());
+
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&files, sockets.second.get(), worker::kWorkerSocketFd);
+  posix_spawn_file_actions_addclosefrom_np(&files, worker::kWorkerSocketFd + 1);
+
+  // What sconced blocks or ignores is its own affair.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+
+  std::vector<char*> environment = WorkerEnvironment();
+  char* arguments[] = {const_cast<char*>(program.c_str()), nullptr};
+  pid_t pid = -1;
+  const int error = ::posix_spawn(&pid, program.c_str(), &files, &attributes, arguments, environment.data());
+  posix_spawn_file_actions_destroy(&files);
+  posix_spawnattr_destroy(&attributes);
+  if (error == ENOENT || error == EACCES || error == ENOEXEC) return NoWorker();
+  if (error != 0) return ErrnoToStatus(error, "starting a worker process");
+  return WorkerProcess(pid, std::move(sockets.first));
+}
+
+WorkerProcess::WorkerProcess(WorkerProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)), socket_(std::move(other.socket_)), exit_status_(other.exit_status_) {}
+
+WorkerProcess::~WorkerProcess() {
+  if (pid_ > 0) End();
+}
+
+absl::StatusOr<Wake> WorkerProcess::Wait(int interrupt, absl::Time deadline) {
+  pollfd watched[2] = {{socket_.get(), POLLIN, 0}, {interrupt, POLLIN, 0}};
+  for (;;) {
+    int timeout_ms = -1;
+    if (deadline != absl::InfiniteFuture()) {
+      const absl::Duration left = std::max(deadline - absl::Now(), absl::ZeroDuration());
+      timeout_ms = static_cast<int>(
+          std::min<int64_t>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), 3600 * 1000));
+    }
+    const int ready = ::poll(watched, 2, timeout_ms);
+    if (ready < 0 && errno != EINTR) return ErrnoToStatus(errno, "waiting for a worker process");
+    if (ready > 0) return watched[0].revents != 0 ? Wake::kPacket : Wake::kInterrupted;
+    if (ready == 0 && absl::Now() >= deadline) return Wake::kTimeout;
+  }
+}
+
+std::string WorkerProcess::End() {
+  // A process that is ending by itself closes its socket first; a moment later its status tells why.
+  int status = 0;
+  pid_t reaped = 0;
+  const absl::Time patience = absl::Now() + absl::Milliseconds(50);
+  pollfd gone{socket_.get(), 0, 0};
+  if (::poll(&gone, 1, 0) > 0 && (gone.revents & POLLHUP) != 0) {
+    while ((reaped = ::waitpid(pid_, &status, WNOHANG)) == 0 && absl::Now() < patience) {
+      ::poll(nullptr, 0, 1);
+    }
+  }
+  if (reaped == 0) {
+    ::kill(pid_, SIGKILL);
+    do {
+      reaped = ::waitpid(pid_, &status, 0);
+    } while (reaped < 0 && errno == EINTR);
+  }
+  pid_ = -1;
+  socket_.Reset();
+  if (reaped < 0) return "is gone";
+  if (WIFSIGNALED(status)) {
+    return absl::StrCat("was killed by signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)), ")");
+  }
+  exit_status_ = WEXITSTATUS(status);
+  return absl::StrCat("exited with status ", exit_status_);
+}
+
+}  // namespace sconce::inference

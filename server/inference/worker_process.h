@@ -1,0 +1,57 @@
+#ifndef SCONCE_SERVER_INFERENCE_WORKER_PROCESS_H_
+#define SCONCE_SERVER_INFERENCE_WORKER_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/unique_fd.h"
+#include "server/worker_protocol/channel.h"
+
+namespace sconce::inference {
+
+// Why a wait for a worker ended.
+enum class Wake { kPacket, kInterrupted, kTimeout };
+
+// A worker process and the socket to it. Used by one thread, which must be the one that started it and outlive it: the
+// kernel ends the process when that thread ends. Destroying kills and reaps the process, so none is left behind.
+class WorkerProcess {
+ public:
+  // Starts the program with nothing open but the standard streams (standard output goes where standard error goes) and
+  // its socket, and only those environment variables that concern libraries, locale and threads. TORCH_UNAVAILABLE when
+  // there is no such program; IO_ERROR.
+  static absl::StatusOr<WorkerProcess> Start(const std::string& program);
+
+  WorkerProcess(WorkerProcess&& other) noexcept;
+  WorkerProcess& operator=(WorkerProcess&&) = delete;
+  ~WorkerProcess();
+
+  // WORKER_DIED when the process is gone.
+  absl::Status Send(const worker::OutgoingPacket& packet) { return packet.Send(socket_.get()); }
+  // Waits for a packet, for `interrupt` (an eventfd, left as it is) to become readable, or for `deadline`. A dead
+  // worker is a packet that cannot be received.
+  absl::StatusOr<Wake> Wait(int interrupt, absl::Time deadline);
+  // WORKER_DIED, or INTERNAL_ERROR for one that broke the protocol.
+  absl::StatusOr<worker::Packet> Receive() { return worker::ReceivePacket(socket_.get()); }
+
+  // Kills the process unless it ended by itself, waits for it, and says how it ended: "exited with status 127", "was
+  // killed by signal 11 (Segmentation fault)". Once.
+  std::string End();
+  // After End: its exit status, or -1 when a signal ended it.
+  int exit_status() const { return exit_status_; }
+  pid_t pid() const { return pid_; }
+
+ private:
+  WorkerProcess(pid_t pid, UniqueFd socket) : pid_(pid), socket_(std::move(socket)) {}
+
+  pid_t pid_ = -1;  // -1: reaped
+  UniqueFd socket_;
+  int exit_status_ = -1;
+};
+
+}  // namespace sconce::inference
+
+#endif  // SCONCE_SERVER_INFERENCE_WORKER_PROCESS_H_

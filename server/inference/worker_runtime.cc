@@ -1,0 +1,101 @@
+#include "server/inference/worker_runtime.h"
+
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+
+namespace sconce::inference {
+namespace {
+
+// What callers hold. The supervising thread may be the last to let go of it (from a request's callback), so destroying
+// it only asks that thread to stop.
+class WorkerHandle final : public LoadedModel {
+ public:
+  WorkerHandle(std::shared_ptr<WorkerModel> model, ModelSignature signature)
+      : model_(std::move(model)), signature_(std::move(signature)) {}
+  ~WorkerHandle() override { model_->Stop(MakeError(Reason::MODEL_NOT_READY, "the model was unloaded")); }
+
+  const ModelSignature& signature() const override { return signature_; }
+  absl::Status Health() const override { return model_->Health(); }
+  void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) override {
+    model_->Infer(inputs, deadline, std::move(done));
+  }
+
+ private:
+  const std::shared_ptr<WorkerModel> model_;
+  const ModelSignature signature_;
+};
+
+absl::Status Draining() {
+  return MakeError(Reason::SERVER_DRAINING, "the server is shutting down");
+}
+
+WorkerOptions WithProgram(WorkerOptions options) {
+  if (!options.program.empty()) return options;
+  std::error_code ignored;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  options.program = (self.parent_path() / "sconce-torch-worker").string();
+  return options;
+}
+
+}  // namespace
+
+WorkerRuntime::WorkerRuntime(const WorkerOptions& options) : options_(WithProgram(options)) {}
+
+WorkerRuntime::~WorkerRuntime() {
+  std::vector<Supervised> all;
+  {
+    MutexLock lock(&mu_);
+    cancelled_ = true;
+    all.swap(supervised_);
+  }
+  for (Supervised& one : all) one.model->Stop(Draining());
+  for (Supervised& one : all) one.thread.join();
+}
+
+absl::StatusOr<std::shared_ptr<LoadedModel>> WorkerRuntime::Load(const ModelSpec& spec) {
+  Reap();
+  auto model = std::make_shared<WorkerModel>(options_, spec);
+  {
+    MutexLock lock(&mu_);
+    if (cancelled_) return Draining();
+    auto ended = std::make_shared<bool>(false);
+    std::thread thread([this, model, ended] {
+      model->Supervise();
+      MutexLock ended_lock(&mu_);
+      *ended = true;
+    });
+    supervised_.push_back({model, std::move(thread), std::move(ended)});
+  }
+  absl::StatusOr<ModelSignature> signature = model->WaitLoaded();
+  if (!signature.ok()) return signature.status();
+  return std::make_shared<WorkerHandle>(std::move(model), *std::move(signature));
+}
+
+void WorkerRuntime::CancelLoads() {
+  MutexLock lock(&mu_);
+  cancelled_ = true;
+  for (const Supervised& one : supervised_) one.model->CancelLoad(Draining());
+}
+
+void WorkerRuntime::Reap() {
+  std::vector<Supervised> over;
+  {
+    MutexLock lock(&mu_);
+    for (size_t i = 0; i < supervised_.size();) {
+      if (*supervised_[i].ended) {
+        over.push_back(std::move(supervised_[i]));
+        supervised_[i] = std::move(supervised_.back());
+        supervised_.pop_back();
+      } else {
+        ++i;
+      }
+    }
+  }
+  for (Supervised& one : over) one.thread.join();
+}
+
+}  // namespace sconce::inference
