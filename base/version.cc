@@ -1,0 +1,7 @@
+#include "base/version.h"
+
+namespace sconce {
+
+const char kVersion[] = SCONCE_PROJECT_VERSION;  // given by base/CMakeLists.txt
+
+}  // namespace sconce
