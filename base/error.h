@@ -81,6 +81,7 @@ namespace sconce {
   X(Unavailable, MODEL_OVERLOADED)                     \
   /* the service itself */                             \
   X(Unimplemented, NOT_IMPLEMENTED)                    \
+  X(NotFound, RESOURCE_NOT_FOUND)                      \
   X(Unavailable, SERVER_DRAINING)                      \
   X(Unavailable, SERVER_OVERLOADED)                    \
   X(Cancelled, CALL_CANCELLED)                         \

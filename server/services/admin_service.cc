@@ -1,0 +1,78 @@
+#include "server/services/admin_service.h"
+
+#include <grpcpp/server_context.h>
+
+#include <utility>
+
+#include "absl/time/time.h"
+#include "base/status_macros.h"
+#include "sconce/v1/admin_service.grpc.pb.h"
+#include "server/rpc/unary.h"
+#include "server/rpc/unimplemented.h"
+#include "storage/repository/repository.h"
+
+namespace sconce::services {
+namespace {
+
+constexpr char kService[] = "sconce.v1.AdminService";
+
+class AdminService final : public v1::AdminService::CallbackService {
+ public:
+  AdminService(rpc::CallRuntime& runtime, repository::Repository& repository, std::string server_version)
+      : runtime_(runtime),
+        repository_(repository),
+        server_version_(std::move(server_version)),
+        start_time_(runtime.clock().Now()) {}
+
+  using Context = grpc::CallbackServerContext;
+
+  grpc::ServerUnaryReactor* GetStats(Context* context, const v1::GetStatsRequest* request, v1::Stats* stats) override {
+    return rpc::HandleUnary(runtime_, context, {kService, "GetStats"}, request, stats,
+                            [this](rpc::CallScope&, const v1::GetStatsRequest&, v1::Stats& out) { return Fill(out); });
+  }
+  grpc::ServerUnaryReactor* CollectGarbage(Context* context, const v1::CollectGarbageRequest*,
+                                           v1::CollectGarbageResponse*) override {
+    return rpc::NotImplementedUnary(runtime_, context, {kService, "CollectGarbage"},
+                                    "space of deleted versions comes back by itself");
+  }
+  grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(Context* context, const v1::VerifyRequest*) override {
+    return new rpc::NotImplementedStream<grpc::ServerWriteReactor<v1::VerifyResponse>>(
+        runtime_, context, {kService, "Verify", rpc::CallKind::kServerStream});
+  }
+  grpc::ServerUnaryReactor* Backup(Context* context, const v1::BackupRequest*, v1::BackupResponse*) override {
+    return rpc::NotImplementedUnary(runtime_, context, {kService, "Backup"},
+                                    "stop the server and copy its data directory");
+  }
+  grpc::ServerUnaryReactor* PreviewRetention(Context* context, const v1::PreviewRetentionRequest*,
+                                             v1::PreviewRetentionResponse*) override {
+    return rpc::NotImplementedUnary(runtime_, context, {kService, "PreviewRetention"}, "nothing is retired yet");
+  }
+
+ private:
+  absl::Status Fill(v1::Stats& stats) {
+    SCONCE_ASSIGN_OR_RETURN(const repository::RepositoryStats now, repository_.GetStats());
+    stats.set_project_count(now.projects);
+    stats.set_run_count(now.runs);
+    stats.set_checkpoint_count(now.checkpoints);
+    stats.set_blob_count(now.blobs);
+    stats.set_physical_bytes(now.physical_bytes);
+    stats.set_free_bytes(now.free_bytes);
+    stats.set_server_version(server_version_);
+    stats.mutable_uptime()->set_seconds(absl::ToInt64Seconds(runtime_.clock().Now() - start_time_));
+    return absl::OkStatus();
+  }
+
+  rpc::CallRuntime& runtime_;
+  repository::Repository& repository_;
+  const std::string server_version_;
+  const absl::Time start_time_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeAdminService(rpc::CallRuntime& runtime, repository::Repository& repository,
+                                                std::string server_version) {
+  return std::make_unique<AdminService>(runtime, repository, std::move(server_version));
+}
+
+}  // namespace sconce::services
