@@ -130,6 +130,7 @@ struct PushOptions {
   Metrics metrics;
   Labels labels;
   int64_t parent = 0;
+  bool pinned = false;
   RequestKey request;
 };
 
