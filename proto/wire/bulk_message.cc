@@ -39,6 +39,22 @@ SharedBytes Share(std::string bytes) {
   return {span, std::move(owner)};
 }
 
+grpc::ByteBuffer EncodeMessage(const google::protobuf::MessageLite& message) {
+  std::string bytes;
+  SCONCE_CHECK(message.SerializePartialToString(&bytes));
+  return ToBuffer({grpc::Slice(bytes)});
+}
+
+absl::Status DecodeMessage(const grpc::ByteBuffer& buffer, google::protobuf::MessageLite& message) {
+  grpc::Slice bytes;
+  if (!buffer.DumpToSingleSlice(&bytes).ok() ||
+      !message.ParseFromArray(bytes.begin(), static_cast<int>(bytes.size()))) {
+    return MakeError(Reason::STREAM_PROTOCOL_VIOLATED,
+                     absl::StrCat("what came is no valid ", message.GetTypeName(), " message"));
+  }
+  return absl::OkStatus();
+}
+
 grpc::ByteBuffer EncodeBulkHeader(const google::protobuf::MessageLite& header) {
   std::string message = HeaderPrefix(static_cast<int64_t>(header.ByteSizeLong()));
   SCONCE_CHECK(header.AppendPartialToString(&message));

@@ -30,6 +30,11 @@ struct SharedBytes {
 // Of a string that nobody needs any more otherwise.
 SharedBytes Share(std::string bytes);
 
+// A message of any type, as unary calls and the single ends of streams have it.
+grpc::ByteBuffer EncodeMessage(const google::protobuf::MessageLite& message);
+// STREAM_PROTOCOL_VIOLATED, naming the type, when `buffer` is no such message.
+absl::Status DecodeMessage(const grpc::ByteBuffer& buffer, google::protobuf::MessageLite& message);
+
 // A message with only field 1: `header` of a request or an answer, `module` of FetchModuleResponse.
 grpc::ByteBuffer EncodeBulkHeader(const google::protobuf::MessageLite& header);
 // A message with only `manifest`.

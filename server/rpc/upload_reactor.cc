@@ -1,12 +1,9 @@
 #include "server/rpc/upload_reactor.h"
 
-#include <google/protobuf/message_lite.h>
-
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/check.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 
@@ -21,13 +18,6 @@ absl::Status Violated(absl::string_view what) {
 
 absl::Status UploadSink::TakeManifest(const std::vector<ByteSpan>&) {
   return Violated("this stream has no manifest; send `data` after the header");
-}
-
-grpc::ByteBuffer EncodeMessage(const google::protobuf::MessageLite& message) {
-  std::string bytes;
-  SCONCE_CHECK(message.SerializePartialToString(&bytes));
-  const grpc::Slice slice(bytes);
-  return grpc::ByteBuffer(&slice, 1);
 }
 
 UploadReactor::UploadReactor(CallRuntime& runtime, grpc::CallbackServerContext* context, const CallSpec& spec,

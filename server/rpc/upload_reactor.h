@@ -30,13 +30,10 @@ class UploadSink {
   virtual absl::Status TakeManifest(const std::vector<ByteSpan>& pieces);
   // The next bytes, in some pieces of memory; their offset and checksum fit.
   virtual absl::Status TakeData(CallScope& call, const std::vector<ByteSpan>& pieces) = 0;
-  // The client has sent everything. Gives the encoded answer; nullopt asks to be called again, so that work that takes
+  // The client has sent everything. Gives the encoded answer (wire::EncodeMessage); nullopt asks to be called again, so that work that takes
   // long lets other calls have the thread in between.
   virtual absl::StatusOr<std::optional<grpc::ByteBuffer>> End(CallScope& call) = 0;
 };
-
-// Encodes the answer of End.
-grpc::ByteBuffer EncodeMessage(const google::protobuf::MessageLite& message);
 
 // Reads one of the bulk streams of TransferService into a sink, and holds its protocol: a header first and once, then
 // manifest, then data, each piece at the offset and with the checksum its sender says. STREAM_PROTOCOL_VIOLATED,

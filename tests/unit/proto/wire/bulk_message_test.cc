@@ -100,6 +100,19 @@ TEST(BulkMessageTest, HeaderAndManifestTravelBothWays) {
   EXPECT_FALSE(message->fields().header.has_value());
 }
 
+TEST(BulkMessageTest, WholeMessagesTravelToo) {
+  v1::PushHeader header;
+  header.set_parent("projects/p/runs/r");
+  v1::PushHeader read;
+  ASSERT_OK(DecodeMessage(EncodeMessage(header), read));
+  EXPECT_EQ(read.parent(), header.parent());
+  ASSERT_OK(DecodeMessage(EncodeMessage(v1::PushHeader()), read));
+  EXPECT_EQ(read.parent(), "");
+  const grpc::Slice bytes(std::string("\x0a\x05"));
+  EXPECT_THAT(DecodeMessage(grpc::ByteBuffer(&bytes, 1), read),
+              FailsWith(Reason::STREAM_PROTOCOL_VIOLATED, HasSubstr("sconce.v1.PushHeader")));
+}
+
 TEST(BulkMessageTest, AnEmptyHeaderIsStillAHeader) {
   const absl::StatusOr<BulkMessage> message = BulkMessage::Decode(EncodeBulkHeader(v1::PushHeader()));
   ASSERT_OK(message);

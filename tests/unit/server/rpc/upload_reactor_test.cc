@@ -81,7 +81,7 @@ class ScriptedSink : public UploadSink {
     if (++script_.ends < script_.ends_before_answer) return std::optional<grpc::ByteBuffer>();
     v1::Checkpoint answer;
     answer.set_name("stored");
-    return std::optional<grpc::ByteBuffer>(EncodeMessage(answer));
+    return std::optional<grpc::ByteBuffer>(wire::EncodeMessage(answer));
   }
 
  private:
