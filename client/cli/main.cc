@@ -85,11 +85,14 @@ const Command* TakeCommand(const std::vector<Command>& commands, std::vector<std
   return found;
 }
 
-int Fail(const absl::Status& status) {
+int Fail(const absl::Status& status, const std::string& target = "") {
   const auto detail = GetErrorDetail(status);
   Note(absl::StrCat("sconce: ", status.message(), detail ? absl::StrCat("  [", detail->reason, "]") : ""));
   if (HasReason(status, Reason::ARGUMENT_INVALID)) return 2;
-  return HasReason(status, Reason::SERVER_UNREACHABLE) ? 3 : 1;
+  if (!HasReason(status, Reason::SERVER_UNREACHABLE)) return 1;
+  Note(absl::StrCat("no server answers at ", target,
+                    ": start one with sconced, or name another with --target or SCONCE_TARGET"));
+  return 3;
 }
 
 std::string ChosenTarget(const Args& args) {
@@ -141,7 +144,7 @@ int Main(std::vector<std::string> words) {
   const std::unique_ptr<client::Client> client = client::Client::Connect(client_options);
   Context context{*args, *client};
   const absl::Status status = command->run(context);
-  if (!status.ok()) return Fail(status);
+  if (!status.ok()) return Fail(status, client_options.target);
   if (std::fflush(stdout) != 0) return Fail(ErrnoToStatus(errno, "cannot write to standard output"));
   return 0;
 }
