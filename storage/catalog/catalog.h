@@ -22,7 +22,7 @@ struct Condition {
   std::optional<std::string> value;
 };
 
-// One atomic, durable change. A key that is both deleted and put is put; no key is put twice.
+// One atomic, durable change. A key that is both deleted and put is put; one put twice has the last value.
 struct ChangeSet {
   std::vector<Condition> conditions;
   std::vector<std::pair<std::string, std::string>> puts;

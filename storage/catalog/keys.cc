@@ -264,6 +264,10 @@ std::string ChunkKey(uint64_t project_uid, const Digest& chunk) {
   return KeyWriter(kChunk).Int(project_uid).Raw(chunk.AsKey()).Take();
 }
 
+std::string ChunkPrefix(uint64_t project_uid) {
+  return KeyWriter(kChunk).Int(project_uid).Take();
+}
+
 std::string ReferenceKey(uint64_t project_uid, const Digest& chunk, const Owner& owner) {
   return KeyWriter(kReference).Int(project_uid).Raw(chunk.AsKey()).Raw(owner.Encode()).Take();
 }

@@ -78,6 +78,7 @@ std::string ModulePrefix(uint64_t run_uid);
 std::optional<std::string> ParseModuleKey(absl::string_view key);  // the module's name
 
 std::string ChunkKey(uint64_t project_uid, const Digest& chunk);
+std::string ChunkPrefix(uint64_t project_uid);
 
 std::string ReferenceKey(uint64_t project_uid, const Digest& chunk, const Owner& owner);
 std::string ReferencePrefix(uint64_t project_uid);

@@ -1,0 +1,129 @@
+#include "storage/repository/local_repository.h"
+
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "storage/blob/local_blob_store.h"
+#include "storage/catalog/keys.h"
+#include "storage/catalog/rocksdb_catalog.h"
+#include "storage/repository/push.h"
+#include "storage/repository/spool.h"
+#include "storage/repository/stored_object.h"
+
+namespace sconce::repository {
+
+absl::Status CheckLimit(int64_t limit) {
+  if (limit > 0) return absl::OkStatus();
+  return MakeError(Reason::ARGUMENT_INVALID,
+                   absl::StrCat("a page of ", limit, " items makes no sense; ask for 1 or more"));
+}
+
+absl::Status BadPageStart(const std::string& start) {
+  return MakeError(Reason::PAGE_TOKEN_INVALID, absl::StrCat("the page token ", Quoted(start),
+                                                            " is not one that this list gave; start without one"));
+}
+
+absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(const RepositoryOptions& options) {
+  SCONCE_ASSIGN_OR_RETURN(DataDir data_dir, DataDir::Open(options.data_dir, *options.file_system));
+  SCONCE_ASSIGN_OR_RETURN(auto catalog, catalog::RocksDbCatalog::Open(data_dir.catalog_path()));
+  blob::LocalBlobStoreOptions blob_options;
+  blob_options.data_dir = options.data_dir;
+  blob_options.file_system = options.file_system;
+  blob_options.clock = options.clock;
+  blob_options.min_free_bytes = options.min_free_bytes;
+  SCONCE_ASSIGN_OR_RETURN(auto blobs, blob::LocalBlobStore::Open(blob_options));
+  return LocalRepository::Assemble(options, std::move(data_dir), std::move(catalog), std::move(blobs));
+}
+
+absl::StatusOr<std::unique_ptr<Repository>> LocalRepository::Assemble(const RepositoryOptions& options,
+                                                                      std::optional<DataDir> data_dir,
+                                                                      std::unique_ptr<catalog::Catalog> catalog,
+                                                                      std::unique_ptr<blob::BlobStore> blobs) {
+  static const SystemClock* const system_clock = new SystemClock;
+  auto store = std::make_shared<Store>();
+  store->options = options;
+  if (store->options.clock == nullptr) store->options.clock = system_clock;
+  store->data_dir = std::move(data_dir);
+  store->catalog = std::move(catalog);
+  store->blobs = std::move(blobs);
+  absl::Status looked;
+  const auto known = [&](const blob::BlobId& id) {
+    const auto record = store->catalog->Get(catalog::BlobKey(id.project_uid, id.id));
+    looked.Update(record.status());
+    return !record.ok() || record->has_value();  // what cannot be decided stays where it is
+  };
+  SCONCE_ASSIGN_OR_RETURN(const int64_t moved, store->blobs->Recover(known));
+  SCONCE_RETURN_IF_ERROR(looked);
+  if (moved > 0) Log(Severity::kWarn, "orphans_moved", {{"blobs", moved}});
+  return std::make_unique<LocalRepository>(std::move(store));
+}
+
+LocalRepository::LocalRepository(std::shared_ptr<Store> store)
+    : store_(std::move(store)),
+      pool_(store_->options.ingest_threads, store_->options.ingest_buffers, store_->options.max_pushes),
+      collector_(*store_) {
+  collector_.Start();
+}
+
+LocalRepository::~LocalRepository() {
+  store_->changes.Stop();
+}
+
+absl::StatusOr<std::unique_ptr<CheckpointPush>> LocalRepository::BeginPush(const PushOptions& options,
+                                                                           format::Manifest manifest) {
+  return BeginCheckpointPush(store_, pool_, options, std::move(manifest), [this] { collector_.Wake(); });
+}
+
+absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> LocalRepository::OpenRead(const CheckpointRef& ref) {
+  return OpenStoredCheckpoint(store_, ref);
+}
+
+absl::StatusOr<std::unique_ptr<Spool>> LocalRepository::NewSpool() {
+  return MakeSpool(store_);
+}
+
+absl::StatusOr<RepositoryStats> LocalRepository::GetStats() {
+  RepositoryStats stats;
+  const auto count = [&](const std::string& prefix, absl::FunctionRef<absl::Status(absl::string_view)> visit) {
+    absl::Status status;
+    status.Update(store_->catalog->Scan(prefix, catalog::PrefixEnd(prefix), false,
+                                        [&](absl::string_view, absl::string_view value) {
+                                          status.Update(visit(value));
+                                          return status.ok();
+                                        }));
+    return status;
+  };
+  SCONCE_RETURN_IF_ERROR(count(catalog::ProjectPrefix(), [&](absl::string_view) {
+    ++stats.projects;
+    return absl::OkStatus();
+  }));
+  SCONCE_RETURN_IF_ERROR(count(catalog::RunPrefix(), [&](absl::string_view value) -> absl::Status {
+    SCONCE_ASSIGN_OR_RETURN(const auto run, ParseRecord<records::RunRecord>(value));
+    if (run.hidden()) return absl::OkStatus();
+    ++stats.runs;
+    stats.checkpoints += run.checkpoint_count();
+    return absl::OkStatus();
+  }));
+  const blob::BlobStats blobs = store_->blobs->GetStats();
+  stats.blobs = blobs.blobs;
+  stats.physical_bytes = blobs.physical_bytes;
+  SCONCE_ASSIGN_OR_RETURN(stats.free_bytes, store_->options.file_system->FreeBytes(store_->options.data_dir));
+  return stats;
+}
+
+absl::StatusOr<CollectReport> LocalRepository::CollectGarbage() {
+  return collector_.Collect();
+}
+
+void LocalRepository::SetChangeListener(std::function<void(const RunName&)> listener) {
+  store_->changes.Start(std::move(listener));
+}
+
+void LocalRepository::SetProtector(std::function<bool(const RunName&, int64_t version)> protect) {
+  store_->protect = std::move(protect);
+}
+
+}  // namespace sconce::repository

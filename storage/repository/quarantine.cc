@@ -1,0 +1,182 @@
+#include "storage/repository/quarantine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+
+namespace sconce::repository {
+namespace {
+
+absl::StatusOr<std::vector<catalog::Owner>> OwnersOf(const catalog::CatalogReader& reader, uint64_t project_uid,
+                                                     const Digest& chunk) {
+  std::vector<catalog::Owner> owners;
+  const std::string prefix = catalog::ReferencePrefix(project_uid, chunk);
+  SCONCE_RETURN_IF_ERROR(
+      reader.Scan(prefix, catalog::PrefixEnd(prefix), false, [&](absl::string_view key, absl::string_view) {
+        if (const auto reference = catalog::ParseReferenceKey(key)) owners.push_back(reference->owner);
+        return true;
+      }));
+  return owners;
+}
+
+// Adds one owner's change to the batch; the run's name, or nullopt when the owner is gone or nothing changes. `edit`
+// works on the fields both kinds of owner have, and returns whether it changed something.
+using Damage = google::protobuf::RepeatedPtrField<std::string>;
+using Edit = absl::FunctionRef<bool(Damage& bad_chunks, bool& manifest_corrupt)>;
+
+absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Owner& owner, Edit edit,
+                                                 catalog::ChangeSet& change) {
+  const catalog::CatalogReader& reader = *store.catalog;
+  SCONCE_ASSIGN_OR_RETURN(const auto run, ReadRecord<records::RunRecord>(reader, catalog::RunKey(owner.run_uid)));
+  if (!run) return std::nullopt;  // deleted; the collector is at it
+  if (owner.kind == catalog::Owner::Kind::kModule) {
+    SCONCE_ASSIGN_OR_RETURN(auto module, FindModuleByUid(reader, owner.run_uid, owner.number));
+    bool corrupt = module && module->record.manifest_corrupt();
+    if (!module || !edit(*module->record.mutable_bad_chunks(), corrupt)) return std::nullopt;
+    module->record.set_manifest_corrupt(corrupt);
+    change.conditions.push_back(module->Unchanged());
+    change.puts.emplace_back(module->key, module->record.SerializeAsString());
+    return GetName(run->record);
+  }
+  SCONCE_ASSIGN_OR_RETURN(auto checkpoint,
+                          ReadRecord<records::CheckpointRecord>(
+                              reader, catalog::CheckpointKey(owner.run_uid, static_cast<int64_t>(owner.number))));
+  if (!checkpoint) return std::nullopt;
+  records::CheckpointRecord& record = checkpoint->record;
+  const bool was_quarantined = IsQuarantined(record);
+  bool corrupt = record.manifest_corrupt();
+  if (!edit(*record.mutable_bad_chunks(), corrupt)) return std::nullopt;
+  record.set_manifest_corrupt(corrupt);
+  record.set_generation(record.generation() + 1);
+  change.conditions.push_back(checkpoint->Unchanged());
+  change.puts.emplace_back(checkpoint->key, record.SerializeAsString());
+  if (was_quarantined != IsQuarantined(record)) {
+    for (std::string& key : MetricKeys(owner.run_uid, record)) {
+      if (was_quarantined) {
+        change.puts.emplace_back(std::move(key), "");
+      } else {
+        change.deletes.push_back(std::move(key));
+      }
+    }
+    change.log.push_back(ChangeEntry(
+        was_quarantined ? records::CHANGE_KIND_CHECKPOINT_HEALED : records::CHANGE_KIND_CHECKPOINT_QUARANTINED,
+        run->record, record.version(), "", store.NowNanos()));
+  }
+  return GetName(run->record);
+}
+
+absl::Status QuarantineOwner(Store& store, const catalog::Owner& owner, Edit edit) {
+  std::optional<RunName> changed;
+  SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
+    catalog::ChangeSet change;
+    SCONCE_ASSIGN_OR_RETURN(changed, EditOwner(store, owner, edit, change));
+    if (!changed) return absl::OkStatus();
+    return store.catalog->Apply(change).status();
+  }));
+  if (!changed) return absl::OkStatus();
+  Log(Severity::kError, "quarantined",
+      {{"project", changed->project},
+       {"run", changed->run},
+       {owner.kind == catalog::Owner::Kind::kVersion ? "version" : "module_uid", static_cast<int64_t>(owner.number)}});
+  store.changes.Notify(*changed);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<std::string> MetricKeys(uint64_t run_uid, const records::CheckpointRecord& record) {
+  std::vector<std::string> keys;
+  for (const records::MetricEntry& metric : record.metrics()) {
+    if (std::isnan(metric.value())) continue;
+    keys.push_back(catalog::MetricKey(run_uid, metric.name(), metric.value(), record.version()));
+  }
+  return keys;
+}
+
+absl::StatusOr<std::optional<Stored<records::ModuleRecord>>> FindModuleByUid(const catalog::CatalogReader& reader,
+                                                                             uint64_t run_uid, uint64_t module_uid) {
+  std::optional<Stored<records::ModuleRecord>> found;
+  absl::Status parsed;
+  const std::string prefix = catalog::ModulePrefix(run_uid);
+  SCONCE_RETURN_IF_ERROR(
+      reader.Scan(prefix, catalog::PrefixEnd(prefix), false, [&](absl::string_view key, absl::string_view value) {
+        auto record = ParseRecord<records::ModuleRecord>(value);
+        parsed = record.status();
+        if (parsed.ok() && record->uid() == module_uid) {
+          found = Stored<records::ModuleRecord>{std::string(key), std::string(value), *std::move(record)};
+        }
+        return parsed.ok() && !found;
+      }));
+  SCONCE_RETURN_IF_ERROR(parsed);
+  return found;
+}
+
+absl::Status QuarantineChunk(Store& store, uint64_t project_uid, const Digest& chunk, const blob::BlobId& blob,
+                             int64_t offset) {
+  bool marked = false;
+  SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
+    SCONCE_ASSIGN_OR_RETURN(auto stored,
+                            ReadRecord<records::ChunkRecord>(*store.catalog, catalog::ChunkKey(project_uid, chunk)));
+    if (!stored || stored->record.blob_id() != RawId(blob) || stored->record.offset() != offset) {
+      return absl::OkStatus();
+    }
+    marked = true;
+    if (stored->record.bad()) return absl::OkStatus();
+    catalog::ChangeSet change;
+    change.conditions.push_back(stored->Unchanged());
+    stored->record.set_bad(true);
+    change.puts.emplace_back(stored->key, stored->record.SerializeAsString());
+    return store.catalog->Apply(change).status();
+  }));
+  if (!marked) return absl::OkStatus();
+  // From here on no commit can add a reference to it: each has the condition that the chunk is good.
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<catalog::Owner> owners, OwnersOf(*store.catalog, project_uid, chunk));
+  for (const catalog::Owner& owner : owners) {
+    SCONCE_RETURN_IF_ERROR(QuarantineOwner(store, owner, [&](Damage& bad_chunks, bool&) {
+      const std::string digest(chunk.AsKey());
+      if (std::find(bad_chunks.begin(), bad_chunks.end(), digest) != bad_chunks.end()) return false;
+      *bad_chunks.Add() = digest;
+      return true;
+    }));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner) {
+  return QuarantineOwner(store, owner,
+                         [](Damage&, bool& manifest_corrupt) { return !std::exchange(manifest_corrupt, true); });
+}
+
+absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, absl::Span<const Digest> chunks,
+                                          catalog::ChangeSet& change) {
+  std::vector<catalog::Owner> owners;
+  for (const Digest& chunk : chunks) {
+    SCONCE_ASSIGN_OR_RETURN(const std::vector<catalog::Owner> sharers, OwnersOf(*store.catalog, project_uid, chunk));
+    for (const catalog::Owner& owner : sharers) {
+      if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
+    }
+  }
+  std::vector<RunName> runs;
+  for (const catalog::Owner& owner : owners) {
+    const auto heal = [&](Damage& bad_chunks, bool&) {
+      const int before = bad_chunks.size();
+      bad_chunks.erase(std::remove_if(bad_chunks.begin(), bad_chunks.end(),
+                                      [&](const std::string& bad) {
+                                        return std::any_of(chunks.begin(), chunks.end(),
+                                                           [&](const Digest& chunk) { return chunk.AsKey() == bad; });
+                                      }),
+                       bad_chunks.end());
+      return bad_chunks.size() < before;
+    };
+    SCONCE_ASSIGN_OR_RETURN(const std::optional<RunName> run, EditOwner(store, owner, heal, change));
+    if (run) runs.push_back(*run);
+  }
+  return runs;
+}
+
+}  // namespace sconce::repository

@@ -1,0 +1,40 @@
+#ifndef SCONCE_STORAGE_REPOSITORY_QUARANTINE_H_
+#define SCONCE_STORAGE_REPOSITORY_QUARANTINE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "base/digest.h"
+#include "storage/catalog/keys.h"
+#include "storage/repository/lookup.h"
+#include "storage/repository/store.h"
+
+// What happens when stored bytes turn out wrong, and when a push brings the right ones.
+namespace sconce::repository {
+
+// Marks the chunk bad, so that no push shares it, and quarantines every version and module that refers to it: they
+// leave the metric index, and `latest` and `best` fall back. Does nothing when the chunk is not stored at `blob` and
+// `offset` any more (somebody stored it anew). Safe to repeat.
+absl::Status QuarantineChunk(Store& store, uint64_t project_uid, const Digest& chunk, const blob::BlobId& blob,
+                             int64_t offset);
+
+// For a manifest whose bytes are wrong: quarantines its version or module for good.
+absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner);
+
+// Adds to the batch of a commit that stores `chunks` anew (all marked bad until now) what ends the quarantine of every
+// version and module that lacks nothing else. Returns the runs that change.
+absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, absl::Span<const Digest> chunks,
+                                          catalog::ChangeSet& change);
+
+// The version's entries in the metric index (none for NaN).
+std::vector<std::string> MetricKeys(uint64_t run_uid, const records::CheckpointRecord& record);
+
+// A module of the run by its uid; nullopt when it is gone.
+absl::StatusOr<std::optional<Stored<records::ModuleRecord>>> FindModuleByUid(const catalog::CatalogReader& reader,
+                                                                             uint64_t run_uid, uint64_t module_uid);
+
+}  // namespace sconce::repository
+
+#endif  // SCONCE_STORAGE_REPOSITORY_QUARANTINE_H_
