@@ -90,6 +90,7 @@ namespace sconce {
   X(FailedPrecondition, DATA_DIR_LOCKED)               \
   X(FailedPrecondition, DATA_DIR_INCOMPATIBLE)         \
   X(InvalidArgument, CONFIG_INVALID)                   \
+  X(FailedPrecondition, ADDRESS_UNAVAILABLE)           \
   X(Unavailable, SERVER_UNREACHABLE)                   \
   X(DataLoss, CATALOG_CORRUPT)                         \
   X(Internal, IO_ERROR)                                \
