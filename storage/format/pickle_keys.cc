@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "storage/format/zip_format.h"
 
@@ -142,6 +143,17 @@ bool PickleKeys::Deduplicate(absl::Span<const PickleIndex> items, std::vector<Pi
     } else {
       out[it->second + 1] = items[i + 1];
     }
+  }
+  return true;
+}
+
+bool PickleKeys::DeduplicateSet(absl::Span<const PickleIndex> elements, std::vector<PickleIndex>& out) {
+  out.clear();
+  absl::flat_hash_set<uint32_t> seen;
+  for (const PickleIndex element : elements) {
+    const std::optional<uint32_t> id = Id(element);
+    if (!id.has_value()) return false;
+    if (seen.insert(*id).second) out.push_back(element);
   }
   return true;
 }

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
 #include "storage/format/pickle_reader.h"
 
@@ -25,6 +24,8 @@ class PickleKeys {
   // The items of a dict (key, value, ...) as Python ends up with them: of equal keys the first one stays in its place,
   // with the last value. False when something is no key.
   bool Deduplicate(absl::Span<const PickleIndex> items, std::vector<PickleIndex>& out);
+  // The same for the elements of a set.
+  bool DeduplicateSet(absl::Span<const PickleIndex> elements, std::vector<PickleIndex>& out);
 
  private:
   // The key as bytes, with the numbers of a tuple's elements in their place; false when it is none or `missing` got the

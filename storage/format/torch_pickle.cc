@@ -284,6 +284,9 @@ class TreeWriter {
   }
 
   absl::Status Tensor(NodeIndex index, const TensorView& view) {
+    if (view.dtype >= DType::kQInt8 && view.dtype <= DType::kQUInt2x4) {
+      return Unsupported(index, "a tensor of a quantized type without its scale cannot be written to a torch file");
+    }
     if (view.storage == kNoIndex || IsMetaDevice(manifest_.storages[view.storage].device)) {
       if (view.conjugate || view.negative)
         return Unsupported(index, "a meta tensor that is conjugated or negated cannot be written to a torch file");

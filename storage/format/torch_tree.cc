@@ -95,7 +95,7 @@ class TreeBuilder {
       case Kind::kList:
         return Take(top, NodeKind::kList, graph_.Items(value));
       case Kind::kSet:
-        return Take(top, NodeKind::kSet, graph_.Items(value));
+        return TakeSet(top, graph_.Items(value));
       case Kind::kDict:
         return TakeDict(top, NodeKind::kDict, graph_.Items(value));
       default:
@@ -115,6 +115,14 @@ class TreeBuilder {
     frame.todo.clear();
     return MakeError(Reason::FILE_MALFORMED,
                      "a dict has a key that cannot be one; keys are strs, numbers and the like, and tuples of them");
+  }
+
+  absl::Status TakeSet(Frame& frame, absl::Span<const PickleIndex> elements) {
+    frame.kind = NodeKind::kSet;
+    if (keys_.DeduplicateSet(elements, frame.todo)) return absl::OkStatus();
+    frame.todo.clear();
+    return MakeError(Reason::FILE_UNSUPPORTED,
+                     "a set of something else than strs, numbers and the like, and tuples of them");
   }
 
   absl::Status OpenCall(Frame& frame) {
@@ -143,9 +151,9 @@ class TreeBuilder {
         return TakeDict(frame, NodeKind::kCounter, items);
       }
       case PickleTag::kSet: {
-        if (args.empty()) return Take(frame, NodeKind::kSet, {});
+        if (args.empty()) return TakeSet(frame, {});
         SCONCE_ASSIGN_OR_RETURN(const absl::Span<const PickleIndex> elements, OnlyArgument(args, Kind::kList));
-        return Take(frame, NodeKind::kSet, elements);
+        return TakeSet(frame, elements);
       }
       case PickleTag::kSize: {
         SCONCE_ASSIGN_OR_RETURN(const absl::Span<const PickleIndex> extents, OnlyArgument(args, Kind::kTuple));

@@ -2,7 +2,8 @@
 """PyTorch judges files that Sconce wrote: each must load as the tree that expected.json (of the folder of the original) describes.
 
     judge_torch.py EXPECTED_JSON FILE...            judges FILEs, each by the entry of its own name
-    judge_torch.py --rewrite TOOL FOLDER...         rewrites every file of the FOLDERs with TOOL first, and judges the results
+    judge_torch.py --rewrite TOOL FOLDER...         rewrites every file of the FOLDERs with TOOL first, and judges the results; with
+                                                    --shared also those of the shared fixtures, where they are
 
 Every file is loaded plainly, and, where this PyTorch has them, with weights_only=True and with mmap=True. Exits 77 without PyTorch.
 """
@@ -193,11 +194,24 @@ def rewrite(tool, folder, target):
     return [os.path.join(target, name) for name in names if os.path.exists(os.path.join(target, name))]
 
 
+def shared_folders():
+    source = os.environ.get("SCONCE_SOURCE_DIR", ".")
+    for shared in (os.environ.get("SCONCE_SHARED_DIR", ""), os.path.join(source, "..", "shared")):
+        fixtures = os.path.join(shared, "fixtures")
+        if shared and os.path.isdir(fixtures):
+            return sorted(os.path.join(fixtures, name) for name in os.listdir(fixtures) if name.startswith("torch-"))
+    print("the shared fixtures are not beside this checkout (SCONCE_SHARED_DIR): only the repository's own files are judged")
+    return []
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rewrite", metavar="TOOL")
+    parser.add_argument("--shared", action="store_true")
     parser.add_argument("arguments", nargs="+")
     options = parser.parse_args()
+    if options.shared:
+        options.arguments += shared_folders()
     judged = failures = 0
     if options.rewrite:
         for folder in options.arguments:

@@ -12,9 +12,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/status_macros.h"
+#include "storage/format/crc32.h"
 #include "storage/format/storage_bytes.h"
 #include "storage/format/torch_reader.h"
 #include "storage/format/torch_writer.h"
+#include "storage/format/zip_writer.h"
 
 namespace sconce::format {
 
@@ -48,6 +50,19 @@ inline absl::StatusOr<std::string> WriteTorchFile(const Manifest& manifest, Stor
     SCONCE_RETURN_IF_ERROR(stream->Read(absl::MakeSpan(data + at, std::min(piece, file.size() - at))));
   }
   return file;
+}
+
+// A zip archive of these records, as PyTorch lays it out.
+inline std::string MakeZip(const std::vector<std::pair<std::string, std::string>>& records) {
+  ZipPlan plan;
+  for (const auto& [name, data] : records) plan.Add(name, data.size());
+  std::string zip;
+  for (size_t i = 0; i < records.size(); ++i) {
+    plan.set_crc32(i, Crc32(AsBytes(records[i].second)));
+    zip += plan.LocalHeader(i) + records[i].second + plan.Descriptor(i);
+  }
+  for (size_t i = 0; i < records.size(); ++i) zip += plan.CentralHeader(i);
+  return zip + plan.End();
 }
 
 }  // namespace sconce::format
