@@ -93,8 +93,8 @@ class PosixReadableFile final : public ReadableFile {
 
   absl::Status Populate(int64_t offset, int64_t size_bytes) const override {
     if (offset < 0 || size_bytes < 0 || offset > size_bytes_ - size_bytes) {
-      return MakeError(Reason::IO_ERROR, absl::StrCat("cannot read ", path_, ": bytes ", offset, " to ", offset + size_bytes,
-                                                      " are outside its ", size_bytes_, " bytes"));
+      return MakeError(Reason::IO_ERROR, absl::StrCat("cannot read ", path_, ": ", size_bytes, " bytes at ", offset,
+                                                      " are not within its ", size_bytes_, " bytes"));
     }
     if (size_bytes == 0) return absl::OkStatus();
     SCONCE_ASSIGN_OR_RETURN(const ByteSpan all, Map());
