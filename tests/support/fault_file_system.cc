@@ -37,12 +37,16 @@ std::string Name(const std::string& path) {
 
 class FaultWritableFile final : public WritableFile {
  public:
-  FaultWritableFile(FaultFileSystem& fs, std::unique_ptr<WritableFile> file, FaultFileSystem::InodePtr inode,
-                    int64_t boot)
-      : fs_(fs), file_(std::move(file)), inode_(std::move(inode)), boot_(boot) {}
+  FaultWritableFile(FaultFileSystem& fs, std::unique_ptr<WritableFile> file, bool direct,
+                    FaultFileSystem::InodePtr inode, int64_t boot)
+      : fs_(fs), file_(std::move(file)), direct_(direct), inode_(std::move(inode)), boot_(boot) {}
 
   absl::Status WriteAt(int64_t offset, ByteSpan data) override {
     MutexLock lock(&fs_.mu_);
+    if (direct_ && (offset % kDirectAlignment != 0 || data.size() % kDirectAlignment != 0 ||
+                    reinterpret_cast<uintptr_t>(data.data()) % kDirectAlignment != 0)) {
+      return ErrnoToStatus(EINVAL, absl::StrCat("cannot write ", inode_->path, " directly without alignment"));
+    }
     if (absl::Status failure = Begin("write"); !failure.ok()) {
       const size_t half = data.size() / 2 / kPage * kPage;
       if (Alive()) MustOk(file_->WriteAt(offset, data.first(half)));
@@ -80,6 +84,7 @@ class FaultWritableFile final : public WritableFile {
 
   FaultFileSystem& fs_;
   const std::unique_ptr<WritableFile> file_;
+  const bool direct_;
   const FaultFileSystem::InodePtr inode_;
   const int64_t boot_;
 };
@@ -205,11 +210,13 @@ absl::StatusOr<std::unique_ptr<WritableFile>> FaultFileSystem::Create(const std:
                                                                       const CreateOptions& options) {
   MutexLock lock(&mu_);
   SCONCE_RETURN_IF_ERROR(Begin(absl::StrCat("cannot create ", path)));
-  SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, base_.Create(path, options));
+  CreateOptions buffered = options;
+  buffered.direct = false;
+  SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, base_.Create(path, buffered));
   auto inode = std::make_shared<Inode>();
   inode->path = path;
   files_[path] = inode;
-  return std::make_unique<FaultWritableFile>(*this, std::move(file), std::move(inode), boots_);
+  return std::make_unique<FaultWritableFile>(*this, std::move(file), options.direct, std::move(inode), boots_);
 }
 
 absl::StatusOr<std::shared_ptr<const ReadableFile>> FaultFileSystem::OpenRead(const std::string& path) {

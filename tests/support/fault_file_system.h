@@ -27,7 +27,8 @@ namespace sconce {
 //   fs.RestorePower(Loss::kUnsynced);
 //   CheckWhatIsThere(fs);
 //
-// Thread-safe. Must outlive the files opened through it.
+// Nothing really waits for the disk, so that thousands of power cuts take seconds; of O_DIRECT only the alignment rules
+// are kept (a write against them is IO_ERROR). Thread-safe. Must outlive the files opened through it.
 class FaultFileSystem final : public FileSystem {
  public:
   // What the power cut takes.

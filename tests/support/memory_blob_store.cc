@@ -46,8 +46,8 @@ class MemoryBlob final : public Blob {
 
   absl::StatusOr<ByteSpan> Read(int64_t offset, int64_t size_bytes) const override {
     if (offset < 0 || size_bytes < 0 || offset > this->size_bytes() - size_bytes) {
-      return MakeError(Reason::IO_ERROR, absl::StrCat("cannot read blob ", id().Hex(), ": bytes ", offset, " to ",
-                                                      offset + size_bytes, " are outside it"));
+      return MakeError(Reason::IO_ERROR, absl::StrCat("cannot read blob ", id().Hex(), ": ", size_bytes, " bytes at ",
+                                                      offset, " are not within it"));
     }
     return ByteSpan(bytes_).subspan(static_cast<size_t>(offset), static_cast<size_t>(size_bytes));
   }

@@ -125,6 +125,17 @@ TEST_F(FaultFileSystemTest, FilesOpenedBeforeTheCutStayDead) {
   EXPECT_EQ(Content("f"), "");
 }
 
+TEST_F(FaultFileSystemTest, ADirectWriteMustBeAligned) {
+  CreateOptions options;
+  options.direct = true;
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<WritableFile> file, fs_.Create(directory_ / "f", options));
+  alignas(4096) static uint8_t pages[2 * 4096] = {};
+  EXPECT_OK(file->WriteAt(4096, ByteSpan(pages, 4096)));
+  EXPECT_THAT(file->WriteAt(1, ByteSpan(pages, 4096)), FailsWith(Reason::IO_ERROR));
+  EXPECT_THAT(file->WriteAt(0, ByteSpan(pages, 100)), FailsWith(Reason::IO_ERROR));
+  EXPECT_THAT(file->WriteAt(0, ByteSpan(pages + 1, 4096)), FailsWith(Reason::IO_ERROR));
+}
+
 TEST_F(FaultFileSystemTest, TheChosenOperationFailsOnceWithTheChosenErrno) {
   const std::unique_ptr<WritableFile> file = Create("f");
   fs_.FailAt(2, ENOSPC);

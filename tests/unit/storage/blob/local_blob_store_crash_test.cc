@@ -134,23 +134,18 @@ TEST(LocalBlobStoreCrashTest, PowerLossAtEveryOperationLeavesEachBlobWholeOrAbse
   }
 }
 
-TEST(LocalBlobStoreCrashTest, AfterPowerLossTheNextBlobIsAsSafeAsTheFirst) {
-  // The second process finds directories that may not be durable, and must not take them as such.
-  for (int n = 1; n < 12; ++n) {
-    SCOPED_TRACE(n);
-    const TempDir directory;
-    FaultFileSystem fs(directory.path());
-    Journal journal;
-    ASSERT_OK(fs.CreateDirectories(directory / "blobs/0000000000000001"));
-    for (int shard = 0; shard < 256; ++shard) {  // made by a process that was killed before it synced them
-      ASSERT_OK(
-          fs.CreateDirectories(directory / "blobs/0000000000000001/" + ToHex(ByteSpan{{static_cast<uint8_t>(shard)}})));
-    }
-    ASSERT_OK_AND_ASSIGN(const std::unique_ptr<LocalBlobStore> store, OpenStore(fs, directory.path()));
-    ASSERT_OK(WriteBlob(*store, 1, n, journal));
-    fs.RestorePower(Loss::kUnsynced);
-    ExpectSound(fs, directory.path(), journal);
+TEST(LocalBlobStoreCrashTest, DirectoriesThatAreThereAreNotTakenAsDurable) {
+  const TempDir directory;
+  FaultFileSystem fs(directory.path());
+  Journal journal;
+  for (int shard = 0; shard < 256; ++shard) {  // made by a process that was killed before it synced them
+    const std::string name = ToHex(ByteSpan{{static_cast<uint8_t>(shard)}});
+    ASSERT_OK(fs.CreateDirectories(directory / "blobs/0000000000000001/" + name));
   }
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<LocalBlobStore> store, OpenStore(fs, directory.path()));
+  ASSERT_OK(WriteBlob(*store, 1, 1, journal));
+  fs.RestorePower(Loss::kUnsynced);
+  ExpectSound(fs, directory.path(), journal);
 }
 
 TEST(LocalBlobStoreCrashTest, AFullDiskAtAnyOperationIsSaidAndLeavesNothing) {
