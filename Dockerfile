@@ -22,8 +22,8 @@ COPY --from=build /src/build/bin/sconced /src/build/bin/sconce /src/build/bin/sc
 USER sconce
 WORKDIR /var/lib/sconce
 VOLUME /var/lib/sconce
-EXPOSE 7433 7434
+EXPOSE 7433
 ENV SCONCE_TARGET=127.0.0.1:7433
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["sconce", "health"]
 ENTRYPOINT ["sconced"]
-CMD ["--data-dir", "/var/lib/sconce", "--listen", "0.0.0.0:7433", "--metrics-listen", "0.0.0.0:7434"]
+CMD ["--data-dir", "/var/lib/sconce", "--listen", "0.0.0.0:7433"]

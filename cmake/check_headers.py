@@ -5,7 +5,8 @@
     check_headers.py --self-test
 
 A header with a .cc of the same name needs no compile of its own: the .cc must include it before anything else, so the build
-has already proved it. Only the others are compiled here, with the flags of the nearest source file.
+has already proved it. Only the others are compiled here, with the flags of the nearest source file (and through ccache where that is
+installed, so that a second time costs little).
 """
 
 import concurrent.futures
@@ -14,6 +15,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,9 +48,17 @@ def nearest_flags(header, commands):
     return ["c++", "-std=c++17", f"-I{ROOT}"]
 
 
-def compile_alone(header, flags, directory):
-    command = [*flags, "-fsyntax-only", "-x", "c++", "-include", str(header), "/dev/null"]
-    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+def compile_alone(name, flags, build):
+    """The compiler's complaint about a source file that includes nothing but this header, or ""."""
+    stub = build / "header_checks" / (name + ".cc")
+    stub.parent.mkdir(parents=True, exist_ok=True)
+    text = f'#include "{name}"\n'
+    if not stub.exists() or stub.read_text(encoding="utf-8") != text:
+        stub.write_text(text, encoding="utf-8")
+    launcher = ["ccache"] if shutil.which("ccache") else []
+    command = [*launcher, *flags, "-c", str(stub), "-o", str(stub.with_suffix(".o"))]
+    environment = {"CCACHE_NOHASHDIR": "1", "CCACHE_BASEDIR": str(build.parent.parent), **os.environ}
+    result = subprocess.run(command, cwd=build, env=environment, capture_output=True, text=True, check=False)
     return "" if result.returncode == 0 else result.stderr
 
 
@@ -71,12 +81,12 @@ def check(root, build):
             count += 1
             source = header.with_suffix(".cc")
             if not source.exists():
-                alone.append((name, header))
+                alone.append((name, nearest_flags(header, commands)))
             elif first_include(source) != name:
                 problems.append(f"{source.relative_to(root)}: includes {first_include(source)} before its own header {name}")
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda item: compile_alone(item[1], nearest_flags(item[1], commands), build), alone)
+        results = pool.map(lambda item: compile_alone(*item, build), alone)
         for (name, _), error in zip(alone, results):
             if error:
                 problems.append(f"{name} cannot be included alone:\n{error}")

@@ -60,9 +60,9 @@ if show sconce push tests/data/evil_system.pt resnet; then wrong "it took a pick
 right "nothing a client sends is executed"
 
 step "Deploy a TorchScript module with the weights of a checkpoint, and ask it"
-show sconce module push tests/data/bnnet_scripted_train_mode.pt bnnet/net
+show sconce module push tests/data/bnnet_scripted_train_mode.pt bnnet@net
 show sconce push tests/data/bnnet_trained.pt bnnet
-show sconce model deploy bnnet --module bnnet/net --weights bnnet@best --path /model_state_dict
+show sconce model deploy bnnet --module bnnet@net --weights bnnet@best --path /model_state_dict
 show sconce infer bnnet --input "x=tests/data/bnnet_io.pt#/x"
 sconce infer bnnet --input "x=tests/data/bnnet_io.pt#/x" -o json >"$work/answer.json"
 judge answer "$work/answer.json" tests/data/bnnet_io.pt

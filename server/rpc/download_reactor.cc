@@ -49,8 +49,9 @@ void DownloadReactor::Advance() {
     return;
   }
   // The call may end, and this object die, as soon as the write is started, unless a task holds it: so the task first.
-  // Without one this runs in a reaction or a task, which hold it too.
-  if (produce) (void)RunBlocking([this] { Produce(); });
+  // Without one this runs in a reaction or a task, which hold it too. When there is no thread for the task, the call is
+  // over: nothing may be started after that.
+  if (produce && !RunBlocking([this] { Produce(); })) return;
   if (write) {
     scope().CountSent(static_cast<int64_t>(leaving_.Length()));
     StartWrite(&leaving_, grpc::WriteOptions().set_no_compression());

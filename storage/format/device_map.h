@@ -6,9 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "storage/format/device.h"
 #include "storage/format/manifest.h"
 
 namespace sconce::format {
@@ -22,12 +21,16 @@ struct DeviceRule {
 
 // Where a reader wants storages to be: torch.load's map_location as data, and more.
 struct DeviceMapping {
-  std::string device;  // everything goes there, as map_location='cpu' does
-  std::vector<std::pair<std::string, std::string>>
-      remap;                           // exact saved tag to device; the first entry for a tag counts
-  std::vector<DeviceRule> rules;       // the first that matches a path counts
-  std::vector<std::string> available;  // what the reader has; empty: not said, so nothing is checked
-  std::string fallback;                // for what it lacks; empty: that is an error
+  // Everything goes there, as map_location='cpu' does.
+  std::string device;
+  // Exact saved tag to device, as a dict for map_location does; the first entry for a tag counts.
+  std::vector<std::pair<std::string, std::string>> remap;
+  // The first that matches a path counts.
+  std::vector<DeviceRule> rules;
+  // What the reader has. Empty: not said, so nothing is checked.
+  std::vector<std::string> available;
+  // For what the reader lacks. Empty: that is an error.
+  std::string fallback;
 
   bool empty() const {
     return device.empty() && remap.empty() && rules.empty() && available.empty() && fallback.empty();
@@ -43,22 +46,19 @@ struct MappedDevice {
   std::string first_path;  // the first place in tree order that such a storage is found at
 };
 
-// OK for what torch.device() takes ("cpu", "cuda", "cuda:1"); else DEVICE_INVALID with PyTorch's own sentence.
-absl::Status ValidateDevice(absl::string_view device);
-
 // Rewrites the storages' tags and says what changed, in order of first_path. Nothing else of the manifest changes, and
 // nothing at all on an error or for an empty mapping.
 //
 // For each storage: the device of the first rule that matches; else the remap entry for its saved tag; else `device`;
 // else the saved tag. The first place in tree order that the storage is found at decides. If another of its paths
 // matches a rule for a different device, that is DEVICE_RULE_SPLITS_STORAGE naming both paths. Then, if `available` is
-// not empty and lacks the result, `fallback`; without one DEVICE_UNAVAILABLE with torch.load's sentence. In
-// `available`, "cuda" means every cuda:N and "cuda:1" only that one; a tag "cuda" without number needs any of them.
-// "cpu" is always there.
+// not empty and lacks the result (AvailableDevices), `fallback`; without one DEVICE_UNAVAILABLE with torch.load's
+// sentence.
 //
 // Storages at "meta" have no bytes and stay; mapping another one to meta is DEVICE_INVALID. DEVICE_INVALID also for a
-// device that PyTorch would refuse, PATTERN_INVALID for a rule, INPUT_LIMIT_EXCEEDED when there are rules and the tree
-// has too many paths. Requires a valid manifest.
+// device that PyTorch would refuse and a fallback that is not available, PATTERN_INVALID for a rule,
+// INPUT_LIMIT_EXCEEDED when the tree has too many paths (path.h; without rules, what is shared counts once). Requires a
+// valid manifest.
 absl::StatusOr<std::vector<MappedDevice>> MapDevices(const DeviceMapping& mapping, Manifest& manifest);
 
 }  // namespace sconce::format

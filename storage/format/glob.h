@@ -1,7 +1,6 @@
 #ifndef SCONCE_STORAGE_FORMAT_GLOB_H_
 #define SCONCE_STORAGE_FORMAT_GLOB_H_
 
-#include <bitset>
 #include <cstdint>
 #include <string>
 #include <vector>

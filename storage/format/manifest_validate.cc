@@ -83,10 +83,9 @@ class Validator {
           (!is_bulk || storage.chunks.size() != static_cast<size_t>(ChunkCount(storage.size_bytes)))) {
         return bad(absl::StrCat("size ", storage.size_bytes, " with ", storage.chunks.size(), " chunks"));
       }
-      if (!is_bulk) continue;
-      ++bulk;
-      if (!storage.chunks.empty()) ++with_chunks;
-      if (__builtin_add_overflow(total, storage.size_bytes, &total))
+      bulk += is_bulk ? 1 : 0;
+      with_chunks += storage.chunks.empty() ? 0 : 1;
+      if (!IsMetaDevice(storage.device) && __builtin_add_overflow(total, storage.size_bytes, &total))
         return bad("all together have more than 2^63 bytes");
     }
     if (with_chunks != 0 && with_chunks != bulk) return Invalid("some storages have their chunks and some have not");

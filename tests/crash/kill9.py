@@ -66,7 +66,7 @@ class Push:
         finally:
             path.unlink()
         if result.returncode == 0:
-            self.version = int(result.stdout.strip().rpartition("@")[2] or result.stdout.strip().rpartition("/")[2])
+            self.version = int(result.stdout.strip().rpartition("/")[2])
         return result.returncode == 0
 
 

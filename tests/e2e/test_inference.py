@@ -31,9 +31,9 @@ def state_dict():
 @pytest.fixture(scope="module")
 def deployed(server):
     """Module and weights pushed and deployed by the tool, as an operator would."""
-    server.sconce("module", "push", MODULE, "bn/net")
+    server.sconce("module", "push", MODULE, "bn@net")
     server.sconce("push", WEIGHTS, "bn")
-    server.sconce("model", "deploy", "bn", "--module", "bn/net", "--weights", "bn@best", "--path", "/model_state_dict")
+    server.sconce("model", "deploy", "bn", "--module", "bn@net", "--weights", "bn@best", "--path", "/model_state_dict")
     rpc = server.stubs()
     yield rpc
     rpc.close()
@@ -196,9 +196,9 @@ def test_undeploying_ends_it(deployed, sample):
 
 def test_deployments_survive_a_restart(new_server, sample):
     server = new_server().start()
-    server.sconce("module", "push", MODULE, "bn/net")
+    server.sconce("module", "push", MODULE, "bn@net")
     server.sconce("push", WEIGHTS, "bn")
-    server.sconce("model", "deploy", "bn", "--module", "bn/net", "--weights", "bn@best", "--path", "/model_state_dict")
+    server.sconce("model", "deploy", "bn", "--module", "bn@net", "--weights", "bn@best", "--path", "/model_state_dict")
     assert server.stop() == 0
     rpc = server.start().stubs()
     give_up = time.monotonic() + 60

@@ -127,9 +127,9 @@ def test_opaque_bytes_come_back_untouched(path, rpc, run):
 
 @pytest.mark.parametrize("path", some(ARCHIVES))
 def test_modules_come_back_byte_for_byte(path, sconce, run, tmp_path):
-    sconce("module", "push", path, f"{run}/net")
+    sconce("module", "push", path, f"{run}@net")
     out = tmp_path / "out.pt"
-    sconce("module", "pull", f"{run}/net", "-o", out)
+    sconce("module", "pull", f"{run}@net", "-o", out)
     assert out.read_bytes() == path.read_bytes()
 
 

@@ -1,0 +1,125 @@
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "client/cli/command.h"
+#include "client/cli/output.h"
+#include "client/cli/refs.h"
+#include "client/cli/table.h"
+
+namespace sconce::cli {
+namespace {
+
+std::string WeightsText(const v1::Model& model) {
+  if (model.weights().checkpoint().empty()) return "the module's own";
+  return absl::StrCat(ShortName(model.weights().checkpoint()), model.weights().path().empty() ? "" : " ",
+                      model.weights().path());
+}
+
+std::string VersionsText(const v1::Model& model) {
+  std::vector<std::string> versions;
+  for (const v1::Model::Version& version : model.versions()) {
+    versions.push_back(absl::StrCat(
+        version.version(),
+        version.state() == v1::Model::READY ? "" : absl::StrCat(" ", v1::Model::State_Name(version.state()))));
+  }
+  return versions.empty() ? "-" : absl::StrJoin(versions, ", ");
+}
+
+absl::Status Deploy(Context& context) {
+  const Args& args = context.args;
+  SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(args));
+  if (!args.Has("module"))
+    return MakeError(Reason::ARGUMENT_INVALID, "model deploy needs --module [PROJECT/]RUN@MODULE");
+  if (args.Has("path") && !args.Has("weights"))
+    return MakeError(Reason::ARGUMENT_INVALID,
+                     "--path says where in the weights the state_dict is; it needs --weights");
+  v1::DeployModelRequest request;
+  request.set_model_id(args.positional()[0]);
+  v1::Model& model = *request.mutable_model();
+  SCONCE_ASSIGN_OR_RETURN(*model.mutable_module(), FullModuleName(args.Get("module")));
+  if (args.Has("weights")) {
+    SCONCE_ASSIGN_OR_RETURN(*model.mutable_weights()->mutable_checkpoint(), FullCheckpointName(args.Get("weights")));
+    model.mutable_weights()->set_path(args.Get("path"));
+  }
+  model.set_device(args.Get("device"));
+  SCONCE_ASSIGN_OR_RETURN(const v1::Model deployed, context.client.DeployModel(request));
+  if (format == OutputFormat::kJson) {
+    PrintJson(deployed);
+  } else if (format == OutputFormat::kName) {
+    Print(absl::StrCat(deployed.name(), "\n"));
+  } else {
+    Print(absl::StrCat(ShortName(deployed.name()), "  ", v1::Model::State_Name(deployed.state()), ", version ",
+                       VersionsText(deployed), "\n"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status List(Context& context) {
+  SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(context.args));
+  v1::ListModelsRequest request;
+  request.set_page_size(1000);
+  v1::ListModelsResponse all;
+  do {
+    SCONCE_ASSIGN_OR_RETURN(const v1::ListModelsResponse page, context.client.ListModels(request));
+    all.MergeFrom(page);
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  all.clear_next_page_token();
+  if (format == OutputFormat::kJson) {
+    PrintJson(all);
+    return absl::OkStatus();
+  }
+  Table table({{"MODEL"}, {"STATE"}, {"VERSION"}, {"MODULE"}, {"WEIGHTS"}, {"DEVICE"}, {"REASON"}});
+  for (const v1::Model& model : all.models()) {
+    if (format == OutputFormat::kName) {
+      Print(absl::StrCat(model.name(), "\n"));
+    } else {
+      table.AddRow({ShortName(model.name()), v1::Model::State_Name(model.state()), VersionsText(model),
+                    ShortName(model.module()), WeightsText(model), model.device(), model.reason()});
+    }
+  }
+  if (format == OutputFormat::kName) return absl::OkStatus();
+  if (table.empty()) {
+    Note("no models are deployed; deploy one with: sconce model deploy NAME --module RUN@MODULE --weights RUN@best");
+  } else {
+    Print(table.Render());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Remove(Context& context) {
+  v1::UndeployModelRequest request;
+  SCONCE_ASSIGN_OR_RETURN(*request.mutable_name(), FullModelName(context.args.positional()[0]));
+  SCONCE_RETURN_IF_ERROR(context.client.UndeployModel(request));
+  Print(absl::StrCat("undeployed ", ShortName(request.name()), "\n"));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command ModelDeployCommand() {
+  return {
+      "model deploy",
+      "NAME --module [PROJECT/]RUN@MODULE",
+      "serve a module, with weights from a checkpoint",
+      "Waits until the model answers. With --weights RUN@best (or latest, or an alias) the deployment follows it: a "
+      "new best is loaded beside the old\n"
+      "one and then takes over.",
+      {{"module", 0, "RUN@MODULE", "the TorchScript module to run"},
+       {"weights", 0, "RUN@SELECTOR", "the checkpoint with the weights (default: the module's own)"},
+       {"path", 0, "PATH", "where in that checkpoint the state_dict is, e.g. /model_state_dict (default: its root)"},
+       {"device", 0, "DEVICE", "where to run it (default: cpu)"},
+       OutputOption()},
+      1,
+      1,
+      Deploy};
+}
+Command ModelLsCommand() {
+  return {"model ls", "", "list deployments and the versions they serve", "", {OutputOption()}, 0, 0, List};
+}
+Command ModelRmCommand() {
+  return {"model rm", "NAME", "stop serving a model", "", {}, 1, 1, Remove};
+}
+
+}  // namespace sconce::cli

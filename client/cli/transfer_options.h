@@ -1,0 +1,30 @@
+#ifndef SCONCE_CLIENT_CLI_TRANSFER_OPTIONS_H_
+#define SCONCE_CLIENT_CLI_TRANSFER_OPTIONS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/cli/args.h"
+#include "sconce/v1/manifest.pb.h"
+#include "sconce/v1/transfer_service.pb.h"
+
+// Options that several commands share: which part of a checkpoint, on which device, and what a push says about it.
+namespace sconce::cli {
+
+std::vector<Option> SelectionOptions();
+v1::Selection SelectionFrom(const Args& args);
+
+std::vector<Option> DeviceOptions();
+// ARGUMENT_INVALID for a --map-location or --device-rule that is not of the form shown in the help.
+absl::StatusOr<v1::DeviceMapping> DeviceMappingFrom(const Args& args);
+
+std::vector<Option> PushOptions();
+absl::StatusOr<v1::PushHeader> PushHeaderFrom(const Args& args, const std::string& run_name);
+
+// One line for each row: "cuda:0 -> cpu: 12 storages, 48.0 MiB (first: /model/fc.weight)".
+std::vector<std::string> MappedDeviceLines(const google::protobuf::RepeatedPtrField<v1::MappedDevice>& mapped);
+
+}  // namespace sconce::cli
+
+#endif  // SCONCE_CLIENT_CLI_TRANSFER_OPTIONS_H_

@@ -1,0 +1,129 @@
+#ifndef SCONCE_CLIENT_CPP_CLIENT_H_
+#define SCONCE_CLIENT_CPP_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "base/strings.h"
+#include "client/cpp/retry_policy.h"
+#include "inference/grpc_service.pb.h"
+#include "proto/wire/bulk_message.h"
+#include "sconce/v1/admin_service.pb.h"
+#include "sconce/v1/checkpoint_service.pb.h"
+#include "sconce/v1/model_service.pb.h"
+#include "sconce/v1/transfer_service.pb.h"
+#include "storage/format/manifest.h"
+
+namespace sconce::client {
+
+struct ClientOptions {
+  std::string target = "127.0.0.1:7433";       // HOST:PORT or unix:PATH
+  absl::Duration timeout = absl::Seconds(60);  // of a unary call; transfers have none
+  RetryPolicy retry;
+};
+
+// Called as bytes move; `total` is 0 while it is not known. On the calling thread, often: be quick.
+using Progress = std::function<void(int64_t done, int64_t total)>;
+
+// Takes the bytes of a download in order. A failure ends the download and is returned from it.
+using ByteSink = std::function<absl::Status(ByteSpan)>;
+
+// The bytes of a manifest's storages, in memory or in a mapped file.
+struct PushSource {
+  std::vector<ByteSpan> bytes;  // for each storage of the manifest
+  std::shared_ptr<const void> owner;
+};
+
+// A whole checkpoint in memory.
+struct FetchedCheckpoint {
+  v1::FetchCheckpointResponse::Header header;
+  format::Manifest manifest;
+  std::vector<std::vector<uint8_t>> bytes;  // for each storage, its bytes; empty for a meta storage
+};
+
+// A connection to a Sconce server. Thread-safe. Every call blocks; errors carry the server's Reason (base/error.h), or
+// SERVER_UNREACHABLE. Calls that change nothing, and those made safe by a request_id, are tried again on UNAVAILABLE as
+// the retry policy says.
+//
+//   const auto client = Client::Connect(options);
+//   v1::GetCheckpointRequest request;
+//   request.set_name("projects/default/runs/resnet50/checkpoints/best");
+//   absl::StatusOr<v1::Checkpoint> best = client->GetCheckpoint(request);
+class Client {
+ public:
+  // Does not wait for the server: the first call finds out.
+  static std::unique_ptr<Client> Connect(const ClientOptions& options);
+  ~Client();
+
+  absl::StatusOr<v1::Run> CreateRun(const v1::CreateRunRequest& request);
+  absl::StatusOr<v1::Run> GetRun(const v1::GetRunRequest& request);
+  absl::StatusOr<v1::ListRunsResponse> ListRuns(const v1::ListRunsRequest& request);
+  absl::StatusOr<v1::Run> UpdateRun(const v1::UpdateRunRequest& request);
+  absl::Status DeleteRun(const v1::DeleteRunRequest& request);
+
+  absl::StatusOr<v1::Checkpoint> GetCheckpoint(const v1::GetCheckpointRequest& request);
+  absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const v1::ListCheckpointsRequest& request);
+  absl::StatusOr<v1::Checkpoint> UpdateCheckpoint(const v1::UpdateCheckpointRequest& request);
+  absl::Status DeleteCheckpoint(const v1::DeleteCheckpointRequest& request);
+  absl::StatusOr<v1::DescribeCheckpointResponse> DescribeCheckpoint(const v1::DescribeCheckpointRequest& request);
+
+  absl::StatusOr<v1::Alias> SetAlias(const v1::SetAliasRequest& request);
+  absl::StatusOr<v1::Alias> GetAlias(const v1::GetAliasRequest& request);
+  absl::StatusOr<v1::ListAliasesResponse> ListAliases(const v1::ListAliasesRequest& request);
+  absl::Status DeleteAlias(const v1::DeleteAliasRequest& request);
+
+  absl::StatusOr<v1::Module> GetModule(const v1::GetModuleRequest& request);
+  absl::StatusOr<v1::ListModulesResponse> ListModules(const v1::ListModulesRequest& request);
+  absl::Status DeleteModule(const v1::DeleteModuleRequest& request);
+
+  absl::StatusOr<v1::Model> DeployModel(const v1::DeployModelRequest& request);
+  absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
+  absl::StatusOr<v1::ListModelsResponse> ListModels(const v1::ListModelsRequest& request);
+  absl::Status UndeployModel(const v1::UndeployModelRequest& request);
+  absl::StatusOr<inference::ModelInferResponse> Infer(const inference::ModelInferRequest& request);
+  absl::StatusOr<inference::ModelMetadataResponse> GetModelMetadata(const inference::ModelMetadataRequest& request);
+
+  absl::StatusOr<v1::Stats> GetStats(const v1::GetStatsRequest& request);
+  // OK when the server says SERVING for `service` ("" is the server as a whole); SERVER_UNREACHABLE, or UNAVAILABLE
+  // when it says otherwise.
+  absl::Status CheckHealth(absl::string_view service);
+
+  // Pushes a version: the manifest, and for each of its storages all its bytes (only those of bulk storages are read).
+  // A request_id is made when the header has none, and the push is tried again as the retry policy says. The bytes are
+  // sent from where they are: `source.owner` keeps them until gRPC lets go of them, which can be after the return.
+  absl::StatusOr<v1::Checkpoint> PushCheckpoint(v1::PushHeader header, const format::Manifest& manifest,
+                                                const PushSource& source, const Progress& progress = nullptr);
+  // Pushes a file as it is, for the server to parse or (opaque) to keep untouched.
+  absl::StatusOr<v1::Checkpoint> ImportCheckpoint(v1::ImportCheckpointRequest::Header header,
+                                                  const wire::SharedBytes& file, const Progress& progress = nullptr);
+  // Fetches a version into memory. A broken stream is continued where it broke.
+  absl::StatusOr<FetchedCheckpoint> FetchCheckpoint(v1::FetchCheckpointRequest request,
+                                                    const Progress& progress = nullptr);
+  // Downloads a version as a file. A broken stream is continued where it broke: `sink` sees every byte once, in order.
+  absl::StatusOr<v1::ExportCheckpointResponse::Header> ExportCheckpoint(v1::ExportCheckpointRequest request,
+                                                                        const ByteSink& sink,
+                                                                        const Progress& progress = nullptr);
+  absl::StatusOr<v1::Module> PushModule(const v1::PushModuleRequest::Header& header, const wire::SharedBytes& archive,
+                                        const Progress& progress = nullptr);
+  absl::StatusOr<v1::Module> FetchModule(v1::FetchModuleRequest request, const ByteSink& sink,
+                                         const Progress& progress = nullptr);
+
+ private:
+  struct State;
+  explicit Client(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// A random UUID (version 4), for request ids.
+std::string NewRequestId();
+
+}  // namespace sconce::client
+
+#endif  // SCONCE_CLIENT_CPP_CLIENT_H_
