@@ -10,6 +10,10 @@
 
 namespace sconce::format {
 
+// What is read of a checkpoint's own `metrics`: at most this many, with names of at most so many bytes. The others are ignored.
+inline constexpr size_t kMaxTreeMetrics = 1000;
+inline constexpr size_t kMaxMetricNameBytes = 256;
+
 // What a checkpoint says about itself in its own top-level keys.
 struct TreeAttributes {
   std::optional<int64_t> epoch;

@@ -43,7 +43,7 @@ class Glob {
     TokenKind kind;
     uint32_t literal = 0;
     bool negated = false;
-    std::vector<Range> ranges;
+    std::vector<Range> ranges = {};
   };
 
   Glob() = default;
