@@ -21,7 +21,8 @@ THIRD_PARTY = {
     "openssl": r"openssl/",
     "xxhash": r"xxhash\.h$",
     "isal": r"(isa-l|isa-l/.*|crc\.h|crc64\.h|igzip_lib\.h)$",
-    "protobuf": r"google/protobuf/|.*\.pb\.h$",
+    "records": r"storage/catalog/records\.pb\.h$",  # what is persisted; the wire's messages are "protobuf"
+    "protobuf": r"google/protobuf/|(?!storage/).*\.pb\.h$",
     "grpc": r"(grpc|grpcpp|grpc\+\+)/|.*\.grpc\.pb\.h$",
     "rocksdb": r"rocksdb/",
     "torch": r"(torch|ATen|c10|caffe2)/",
@@ -36,8 +37,8 @@ LAYERS = {
     "base": ([], ["absl", "openssl", "xxhash", "isal"]),
     "storage/format": (["base"], ["absl", "xxhash", "isal"]),
     "storage/blob": (["base"], ["absl", "xxhash"]),
-    "storage/catalog": (["base"], ["absl", "protobuf", "rocksdb"]),
-    "storage/repository": (["base", "storage/format", "storage/blob", "storage/catalog"], ["absl", "xxhash"]),
+    "storage/catalog": (["base"], ["absl", "protobuf", "records", "rocksdb"]),
+    "storage/repository": (["base", "storage/format", "storage/blob", "storage/catalog"], ["absl", "records", "xxhash"]),
     "proto/wire": (["base", "storage/format"], ["absl", "protobuf", "grpc", "xxhash"]),
     "server/rpc": (["base", "proto/wire"], ["absl", "protobuf", "grpc"]),
     "server/services": (
@@ -49,7 +50,7 @@ LAYERS = {
     "server/torch_runtime": (["base", "storage/format", "server/worker_protocol"], ["absl", "torch"]),
     "server/observability": (["base"], ["absl", "prometheus"]),
     "server": (["*"], ["absl", "grpc"]),  # the composition root: server/*.cc itself
-    "client/cpp": (["base", "storage/format", "proto/wire"], ["absl", "protobuf", "grpc", "xxhash"]),
+    "client/cpp": (["base", "storage/format", "proto/wire"], ["absl", "openssl", "protobuf", "grpc", "xxhash"]),
     "client/cli": (["base", "storage/format", "proto/wire", "client/cpp"], ["absl", "protobuf", "grpc"]),
     "tests": (["*", "tests"], sorted(set(THIRD_PARTY) - {"torch"})),
     "tests/unit/server/torch_runtime": (["*", "tests", "server/torch_runtime"], sorted(THIRD_PARTY)),
@@ -119,6 +120,8 @@ def self_test():
         ("storage/catalog/a.cc", "<rocksdb/db.h>", True),
         ("storage/repository/a.cc", '"sconce/v1/checkpoint.pb.h"', False),
         ("storage/repository/a.cc", '"storage/catalog/catalog.h"', True),
+        ("storage/repository/a.cc", '"storage/catalog/records.pb.h"', True),
+        ("server/services/a.cc", '"storage/catalog/records.pb.h"', False),
         ("server/services/a.cc", '"storage/catalog/catalog.h"', False),
         ("server/services/a.cc", '"sconce/v1/checkpoint_service.grpc.pb.h"', True),
         ("server/inference/a.cc", '"server/services/x.h"', False),
