@@ -105,6 +105,17 @@ TEST(KeysTest, EveryParsedKeyGivesItsFieldsBack) {
   EXPECT_EQ(ParseLogKey(LogKey(12)), 12);
 }
 
+TEST(KeysTest, TheBytesAreThoseOfTheDocument) {
+  EXPECT_EQ(ToHex(AsBytes(RunNameKey(1, "resnet"))), "5200000000000000017265736e65740001");
+  EXPECT_EQ(ToHex(AsBytes(CheckpointKey(2, 3))), "6300000000000000020000000000000003");
+  EXPECT_EQ(ToHex(AsBytes(MetricKey(2, "loss", 0.25, 3))),
+            "6d00000000000000026c6f73730001bfd0000000000000fffffffffffffffc");
+  const Digest chunk = Sha256(AsBytes("x"));
+  EXPECT_EQ(ToHex(AsBytes(ChunkKey(1, chunk))), "6b0000000000000001" + chunk.Hex());
+  EXPECT_EQ(ToHex(AsBytes(ReferenceKey(1, chunk, {Owner::Kind::kVersion, 2, 3}))),
+            "660000000000000001" + chunk.Hex() + "6300000000000000020000000000000003");
+}
+
 TEST(KeysTest, ParsersRefuseOtherAndTruncatedKeys) {
   const std::string key = ReferenceKey(9, Sha256(AsBytes("x")), {Owner::Kind::kVersion, 1, 2});
   for (size_t size = 0; size < key.size(); ++size) EXPECT_FALSE(ParseReferenceKey(key.substr(0, size)));
