@@ -10,7 +10,8 @@
 
 namespace sconce::format {
 
-// What is read of a checkpoint's own `metrics`: at most this many, with names of at most so many bytes. The others are ignored.
+// What is read of a checkpoint's own `metrics`: at most this many, with names of at most so many bytes. The others are
+// ignored.
 inline constexpr size_t kMaxTreeMetrics = 1000;
 inline constexpr size_t kMaxMetricNameBytes = 256;
 

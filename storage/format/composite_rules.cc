@@ -12,9 +12,6 @@
 namespace sconce::format {
 namespace {
 
-// Bounds the work that a shared shape costs each time it is used.
-constexpr size_t kMaxRank = 64;
-
 bool IsTensorKind(NodeKind kind) {
   return kind == NodeKind::kTensor || kind == NodeKind::kSparseTensor || kind == NodeKind::kQuantizedTensor ||
          kind == NodeKind::kNestedTensor || kind == NodeKind::kTensorSubclass;
@@ -103,6 +100,7 @@ class CompositeRules {
     if (node.children.size() < 5 || !Are(node, {NodeKind::kLayout, NodeKind::kSize}, node.children.size())) {
       return "children are not what this kind has";
     }
+    if (nodes_[node.children[1]].children.size() > kMaxRank) return "more than 64 dimensions";
     const std::string& layout = nodes_[node.children[0]].text;
     const bool compressed =
         layout == "sparse_csr" || layout == "sparse_csc" || layout == "sparse_bsr" || layout == "sparse_bsc";

@@ -25,6 +25,9 @@ inline constexpr int64_t kChunkBytes = int64_t{4} << 20;
 inline constexpr int64_t kInlineStorageBytes = 1024;
 // More nodes than this are refused: far above what the limit of a million paths leaves useful.
 inline constexpr size_t kMaxNodes = size_t{1} << 22;
+// Tensors and arrays have at most this many dimensions (as in NumPy): what one shape costs each time it is shown is
+// bounded.
+inline constexpr size_t kMaxRank = 64;
 
 // Numbers are persisted. `children` below means Node::children, in this order; "[x]" may be absent.
 //

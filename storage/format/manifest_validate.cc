@@ -98,6 +98,7 @@ class Validator {
       const auto bad = [&](absl::string_view what) { return Invalid(absl::StrCat("tensor ", i, ": ", what)); };
       if (!DTypeFromNumber(static_cast<uint8_t>(view.dtype)).has_value()) return bad("unknown dtype");
       if (view.conjugate && !IsComplex(view.dtype)) return bad("conjugate, and its dtype is not complex");
+      if (view.shape.size() > kMaxRank) return bad("more than 64 dimensions");
       const int64_t end = ViewEndBytes(view);
       if (end < 0) return bad("shape, stride and offset are negative, of different length or overflow 64 bits");
       if (view.storage == kNoIndex) continue;

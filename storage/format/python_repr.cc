@@ -264,10 +264,8 @@ std::string IntRepr(const Node& node) {
 std::string PythonRepr(const Manifest& manifest, NodeIndex node, size_t max_bytes) {
   std::string text = ReprWriter(manifest, max_bytes).Write(node);
   if (text.size() <= max_bytes) return text;
-  size_t cut = max_bytes < 3 ? 0 : max_bytes - 3;
-  while (cut > 0 && (static_cast<uint8_t>(text[cut]) & 0xC0) == 0x80) --cut;  // not inside a character
-  text.resize(cut);
-  return absl::StrCat(text, absl::string_view("...").substr(0, max_bytes - cut));
+  const absl::string_view head = Utf8Prefix(text, max_bytes < 3 ? 0 : max_bytes - 3);
+  return absl::StrCat(head, absl::string_view("...").substr(0, max_bytes - head.size()));
 }
 
 }  // namespace sconce::format

@@ -22,6 +22,9 @@ bool NextCodePoint(absl::string_view text, size_t& at, uint32_t& code_point);
 // All of `text` can be read so; with `allow_surrogates` false it is UTF-8 in the strict sense.
 bool IsUtf8(absl::string_view text, bool allow_surrogates);
 
+// The first `max_bytes` of valid text, or less where that would cut a character in two.
+absl::string_view Utf8Prefix(absl::string_view text, size_t max_bytes);
+
 }  // namespace sconce::format
 
 #endif  // SCONCE_STORAGE_FORMAT_UTF8_H_

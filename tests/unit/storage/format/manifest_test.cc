@@ -162,6 +162,10 @@ TEST(ValidateTest, RefusesViewsOutsideTheirStorage) {
   manifest.tensors[0].conjugate = true;
   EXPECT_THAT(Validate(manifest), FailsWith(Reason::MANIFEST_INVALID, HasSubstr("conjugate")));
   manifest = Plain();
+  manifest.tensors[0].shape.assign(kMaxRank + 1, 1);
+  manifest.tensors[0].stride.assign(kMaxRank + 1, 1);
+  EXPECT_THAT(Validate(manifest), FailsWith(Reason::MANIFEST_INVALID, HasSubstr("64 dimensions")));
+  manifest = Plain();
   manifest.tensors[0].dtype = static_cast<DType>(200);
   EXPECT_THAT(Validate(manifest), FailsWith(Reason::MANIFEST_INVALID, HasSubstr("dtype")));
 }
