@@ -184,11 +184,11 @@ absl::StatusOr<ParsedArguments> ParseArguments(const std::vector<std::string>& a
   for (size_t i = 0; i < arguments.size(); ++i) {
     absl::string_view rest = arguments[i];
     if (rest == "-h" || rest == "--help") {
-      parsed.action = CommandLine::Action::kHelp;
+      parsed.action = CommandLine::Action::kShowHelp;
       return parsed;
     }
     if (rest == "--version") {
-      parsed.action = CommandLine::Action::kVersion;
+      parsed.action = CommandLine::Action::kShowVersion;
       return parsed;
     }
     if (!absl::ConsumePrefix(&rest, "--")) {

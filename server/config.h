@@ -36,7 +36,7 @@ struct ServerConfig {
 };
 
 struct CommandLine {
-  enum class Action { kServe, kHelp, kVersion };
+  enum class Action { kServe, kShowHelp, kShowVersion };
   Action action = Action::kServe;
   ServerConfig config;
 };

@@ -92,10 +92,10 @@ int main(int argc, char** argv) {
   const auto line = sconce::ReadConfig({argv + 1, argv + argc}, sconce::SystemConfigSources());
   if (!line.ok()) return Fail(line.status(), kUsageExit);
   switch (line->action) {
-    case sconce::CommandLine::Action::kHelp:
+    case sconce::CommandLine::Action::kShowHelp:
       std::fputs(sconce::HelpText().c_str(), stdout);
       return EXIT_SUCCESS;
-    case sconce::CommandLine::Action::kVersion:
+    case sconce::CommandLine::Action::kShowVersion:
       std::printf("sconced %s\n", sconce::kVersion);
       return EXIT_SUCCESS;
     case sconce::CommandLine::Action::kServe:

@@ -22,6 +22,7 @@
 #include "server/services/checkpoint_service.h"
 #include "server/services/health_service.h"
 #include "server/services/reflection_service.h"
+#include "server/services/transfer_service.h"
 #include "server/services/unknown_method_service.h"
 #include "storage/repository/repository.h"
 
@@ -133,6 +134,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   if (!local) names.erase(names.begin());
   parts->health = std::make_unique<services::HealthService>(runtime, names);
   parts->services.push_back(services::MakeCheckpointService(runtime, repository));
+  parts->services.push_back(services::NewTransferService(repository, runtime));
   parts->services.push_back(services::MakeAdminService(runtime, repository, kVersion));
   parts->services.push_back(services::MakeReflectionService(runtime, names));
   parts->services.push_back(services::MakeReflectionAlphaService(runtime, names));
