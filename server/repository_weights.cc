@@ -1,12 +1,15 @@
 #include "server/repository_weights.h"
 
-#include <map>
-#include <memory>
+#include <functional>
+#include <optional>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
-#include "base/strings.h"
+#include "storage/format/entries.h"
 #include "storage/format/path.h"
 
 namespace sconce {
@@ -16,85 +19,116 @@ using format::Manifest;
 using format::Node;
 using format::NodeKind;
 using inference::RunId;
-using inference::StateDict;
-using inference::StoredBytes;
 
 repository::RunName ToRunName(const RunId& run) {
   return {run.project, run.run};
 }
-RunId ToRunId(const repository::RunName& run) {
-  return {run.project, run.run};
+RunId ToRunId(const repository::RunName& name) {
+  return {name.project, name.run};
 }
 
-// Where the bytes of a storage lie. Each chunk is read and checked first: a worker maps the files without looking.
-absl::StatusOr<StoredBytes> Locate(const repository::StoredObject& object, format::StorageIndex index) {
-  const format::Storage& storage = object.manifest().storages[index];
-  StoredBytes stored;
+std::string Where(const std::string& path) {
+  return path.empty() ? "the root" : absl::StrCat("'", path, "'");
+}
+
+absl::Status NoStateDict(const std::string& path, absl::string_view why) {
+  return MakeError(Reason::MODEL_WEIGHTS_MISMATCH,
+                   absl::StrCat("what is at ", Where(path), " is no state_dict: ", why,
+                                "; give the path of one, `sconce show` lists them"),
+                   {{"path", path}});
+}
+
+// `_extra_state` is what modules save beside their tensors, `_metadata` what torch puts at the dict itself.
+bool IsNoTensorByDesign(const std::string& key) {
+  return key == "_metadata" || key == "_extra_state" || absl::EndsWith(key, "._extra_state");
+}
+
+// The strided tensor that a value of a state_dict is, or null.
+const format::TensorView* StridedTensor(const Manifest& manifest, const Node& value) {
+  const Node* node = &value;
+  if (node->kind == NodeKind::kParameter) node = &manifest.nodes[node->children[0]];
+  return node->kind == NodeKind::kTensor ? &manifest.tensors[node->tensor] : nullptr;
+}
+
+// The storage's bytes, each chunk checked, for another process to map.
+absl::StatusOr<inference::StoredBytes> Locate(const std::shared_ptr<const repository::StoredObject>& object,
+                                              format::StorageIndex index) {
+  const format::Storage& storage = object->manifest().storages[index];
+  inference::StoredBytes stored;
   stored.size_bytes = storage.size_bytes;
   if (!format::IsBulk(storage)) {
     stored.inline_bytes = storage.inline_bytes;
     return stored;
   }
-  for (int64_t chunk = 0; chunk < format::ChunkCount(storage.size_bytes); ++chunk) {
-    SCONCE_ASSIGN_OR_RETURN(const repository::MappedBytes checked, object.ReadChunk(index, chunk));
-    repository::Extent extent = object.Locate(index, chunk);
-    stored.extents.push_back({extent.fd, extent.offset, extent.size_bytes, std::move(extent.owner)});
+  const int64_t chunks = format::ChunkCount(storage.size_bytes);
+  stored.extents.reserve(static_cast<size_t>(chunks));
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    SCONCE_RETURN_IF_ERROR(object->ReadChunk(index, chunk).status());
+    const repository::Extent extent = object->Locate(index, chunk);
+    stored.extents.push_back({extent.fd, extent.offset, extent.size_bytes, extent.owner});
   }
   return stored;
 }
 
-absl::Status NoStateDict(absl::string_view path, absl::string_view why) {
-  return MakeError(Reason::MODEL_WEIGHTS_MISMATCH,
-                   absl::StrCat("what is at ", Quoted(path), " is no state_dict: ", why,
-                                "; give the path of one, such as /model_state_dict"),
-                   {{"path", std::string(path)}});
-}
+}  // namespace
 
-// The strided tensor that `node` is or, as a Parameter, wraps; null for anything else.
-const format::TensorView* StridedView(const Manifest& manifest, const Node& node) {
-  if (node.kind == NodeKind::kTensor) return &manifest.tensors[node.tensor];
-  if (node.kind != NodeKind::kParameter) return nullptr;
-  const Node& wrapped = manifest.nodes[node.children[0]];
-  return wrapped.kind == NodeKind::kTensor ? &manifest.tensors[wrapped.tensor] : nullptr;
-}
-
-// The entries of the state_dict at `path`, with storages still numbered as in the manifest.
-absl::StatusOr<std::vector<inference::StateEntry>> Entries(const Manifest& manifest, const std::string& path) {
+absl::StatusOr<StateDictLayout> FindStateDict(const Manifest& manifest, const std::string& path) {
   SCONCE_ASSIGN_OR_RETURN(const format::NodeIndex root, format::FindPath(manifest, path));
   const Node& dict = manifest.nodes[root];
   if (dict.kind != NodeKind::kDict && dict.kind != NodeKind::kOrderedDict) {
     return NoStateDict(path, absl::StrCat("it is a ", format::TypeName(dict.kind)));
   }
-  std::vector<inference::StateEntry> entries;
+  StateDictLayout layout;
+  absl::flat_hash_map<format::StorageIndex, format::StorageIndex> numbers;
   for (size_t i = 0; i + 1 < dict.children.size(); i += 2) {
     const Node& key = manifest.nodes[dict.children[i]];
-    if (key.kind != NodeKind::kStr) {
-      return NoStateDict(path, absl::StrCat("it has a key of type ", format::TypeName(key.kind)));
-    }
     const Node& value = manifest.nodes[dict.children[i + 1]];
-    const format::TensorView* view = StridedView(manifest, value);
+    if (key.kind != NodeKind::kStr) return NoStateDict(path, "it has a key that is no str");
+    const format::TensorView* view = StridedTensor(manifest, value);
     if (view == nullptr) {
-      return NoStateDict(path, absl::StrCat(Quoted(key.text), " is a ", format::TypeName(value.kind)));
+      if (IsNoTensorByDesign(key.text)) continue;
+      return NoStateDict(path, absl::StrCat("its ", Quoted(key.text), " is a ", format::TypeName(value.kind)));
     }
     if (view->storage == format::kNoIndex || format::IsMetaDevice(manifest.storages[view->storage].device)) {
-      return NoStateDict(path, absl::StrCat(Quoted(key.text), " is a meta tensor, which has no bytes"));
+      return NoStateDict(path, absl::StrCat("its ", Quoted(key.text), " is on the meta device, so it has no values"));
     }
-    entries.push_back({key.text, *view});
+    if (view->conjugate || view->negative) {
+      return NoStateDict(path, absl::StrCat("its ", Quoted(key.text),
+                                            " is a lazy conjugate or negative; save the result of resolve_conj() and "
+                                            "resolve_neg()"));
+    }
+    const auto [number, is_new] =
+        numbers.emplace(view->storage, static_cast<format::StorageIndex>(layout.source.size()));
+    if (is_new) layout.source.push_back(view->storage);
+    inference::StateEntry& entry = layout.entries.emplace_back();
+    entry.name = key.text;
+    entry.view = *view;
+    entry.view.storage = number->second;
   }
-  return entries;
+  if (layout.entries.empty()) return NoStateDict(path, "it has no tensors");
+  return layout;
 }
 
-}  // namespace
+struct RepositoryWeights::Hooks {
+  Mutex mu;  // held while a hook runs, so that none runs after it was taken away
+  std::function<void(const RunId&)> changed ABSL_GUARDED_BY(mu);
+  std::function<bool(const RunId&, int64_t)> serves ABSL_GUARDED_BY(mu);
+};
 
-RepositoryWeights::RepositoryWeights(repository::Repository& repository) : repository_(repository) {
-  repository_.SetChangeListener([this](const repository::RunName& run) {
-    MutexLock lock(&mu_);
-    if (changed_) changed_(ToRunId(run));
+RepositoryWeights::RepositoryWeights(repository::Repository& repository)
+    : repository_(repository), hooks_(std::make_shared<Hooks>()) {
+  repository_.SetChangeListener([hooks = hooks_](const repository::RunName& run) {
+    MutexLock lock(&hooks->mu);
+    if (hooks->changed) hooks->changed(ToRunId(run));
   });
-  repository_.SetProtector([this](const repository::RunName& run, int64_t version) {
-    MutexLock lock(&mu_);
-    return serves_ && serves_(ToRunId(run), version);
+  repository_.SetProtector([hooks = hooks_](const repository::RunName& run, int64_t version) {
+    MutexLock lock(&hooks->mu);
+    return hooks->serves && hooks->serves(ToRunId(run), version);
   });
+}
+
+RepositoryWeights::~RepositoryWeights() {
+  SetHooks(nullptr, nullptr);
 }
 
 absl::StatusOr<int64_t> RepositoryWeights::ResolveVersion(const RunId& run, const std::string& selector) {
@@ -102,34 +136,29 @@ absl::StatusOr<int64_t> RepositoryWeights::ResolveVersion(const RunId& run, cons
   return found.version;
 }
 
-absl::StatusOr<StateDict> RepositoryWeights::OpenWeights(const RunId& run, int64_t version, const std::string& path) {
-  SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const repository::OpenCheckpoint> open,
+absl::StatusOr<inference::StateDict> RepositoryWeights::OpenWeights(const RunId& run, int64_t version,
+                                                                    const std::string& path) {
+  SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const repository::OpenCheckpoint> object,
                           repository_.OpenRead({ToRunName(run), absl::StrCat(version)}));
-  if (open->info().kind == repository::CheckpointKind::kOpaque) {
+  if (object->info().kind == repository::CheckpointKind::kOpaque) {
     return MakeError(Reason::CHECKPOINT_OPAQUE,
-                     absl::StrCat("version ", version, " of run ", run.run,
-                                  " holds opaque bytes, which have no weights; push the file without --opaque"),
-                     {{"version", absl::StrCat(version)}});
+                     absl::StrCat("version ", version, " of run '", run.run,
+                                  "' is stored as opaque bytes and has no state_dict; push it as a checkpoint"));
   }
-  StateDict state;
-  SCONCE_ASSIGN_OR_RETURN(state.entries, Entries(open->manifest(), path));
-  std::map<format::StorageIndex, format::StorageIndex> numbers;
-  for (inference::StateEntry& entry : state.entries) {
-    const auto [known, added] =
-        numbers.try_emplace(entry.view.storage, static_cast<format::StorageIndex>(state.storages.size()));
-    if (added) {
-      SCONCE_ASSIGN_OR_RETURN(StoredBytes bytes, Locate(*open, entry.view.storage));
-      state.storages.push_back(std::move(bytes));
-    }
-    entry.view.storage = known->second;
+  SCONCE_ASSIGN_OR_RETURN(StateDictLayout layout, FindStateDict(object->manifest(), path));
+  inference::StateDict weights;
+  weights.entries = std::move(layout.entries);
+  for (const format::StorageIndex source : layout.source) {
+    SCONCE_ASSIGN_OR_RETURN(inference::StoredBytes stored, Locate(object, source));
+    weights.storages.push_back(std::move(stored));
   }
-  return state;
+  return weights;
 }
 
-absl::StatusOr<StoredBytes> RepositoryWeights::OpenModule(const RunId& run, const std::string& module) {
-  SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const repository::OpenModule> open,
+absl::StatusOr<inference::StoredBytes> RepositoryWeights::OpenModule(const RunId& run, const std::string& module) {
+  SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const repository::OpenModule> object,
                           repository_.OpenReadModule(ToRunName(run), module));
-  return Locate(*open, 0);
+  return Locate(object, 0);
 }
 
 absl::Status RepositoryWeights::CreateDeployment(const std::string& model, const std::string& record) {
@@ -145,10 +174,10 @@ absl::Status RepositoryWeights::DeleteDeployment(const std::string& model) {
 }
 
 void RepositoryWeights::SetHooks(std::function<void(const RunId&)> changed,
-                                 std::function<bool(const RunId&, int64_t version)> serves) {
-  MutexLock lock(&mu_);
-  changed_ = std::move(changed);
-  serves_ = std::move(serves);
+                                 std::function<bool(const RunId&, int64_t)> serves) {
+  MutexLock lock(&hooks_->mu);
+  hooks_->changed = std::move(changed);
+  hooks_->serves = std::move(serves);
 }
 
 }  // namespace sconce

@@ -1,24 +1,23 @@
 #ifndef SCONCE_SERVER_REPOSITORY_WEIGHTS_H_
 #define SCONCE_SERVER_REPOSITORY_WEIGHTS_H_
 
-#include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "base/mutex.h"
 #include "server/inference/weight_source.h"
 #include "storage/repository/repository.h"
 
 namespace sconce {
 
-// Modules and weights for inference out of the repository: what DESIGN.md leaves to the composition root, since
-// inference must not know the repository. Hands out descriptors of blob files, after every chunk was checked.
-// Thread-safe.
+// The repository as the model manager sees it. Takes the repository's change listener and protector for itself, so
+// there is at most one of these for a repository, made before the repository is used. Thread-safe.
 class RepositoryWeights final : public inference::WeightSource {
  public:
-  // Borrows `repository`, which outlives it, and takes its change listener and its protector.
+  // `repository` is borrowed and outlives this.
   explicit RepositoryWeights(repository::Repository& repository);
+  ~RepositoryWeights() override;
 
   absl::StatusOr<int64_t> ResolveVersion(const inference::RunId& run, const std::string& selector) override;
   absl::StatusOr<inference::StateDict> OpenWeights(const inference::RunId& run, int64_t version,
@@ -31,12 +30,19 @@ class RepositoryWeights final : public inference::WeightSource {
                 std::function<bool(const inference::RunId&, int64_t version)> serves) override;
 
  private:
+  struct Hooks;
+
   repository::Repository& repository_;
-  // Held while a hook runs, so that none runs after SetHooks replaced it. Hooks are quick and do not call back here.
-  Mutex mu_;
-  std::function<void(const inference::RunId&)> changed_ ABSL_GUARDED_BY(mu_);
-  std::function<bool(const inference::RunId&, int64_t)> serves_ ABSL_GUARDED_BY(mu_);
+  const std::shared_ptr<Hooks> hooks_;  // shared with the repository, which keeps its listener for ever
 };
+
+// The state_dict at `path` of a stored object's tree, without its bytes: entries, and for each storage of the result
+// its index in `manifest`. The errors of WeightSource::OpenWeights. Pure.
+struct StateDictLayout {
+  std::vector<inference::StateEntry> entries;
+  std::vector<format::StorageIndex> source;
+};
+absl::StatusOr<StateDictLayout> FindStateDict(const format::Manifest& manifest, const std::string& path);
 
 }  // namespace sconce
 

@@ -1,0 +1,114 @@
+#include "server/torch_runtime/state_dict_apply.h"
+
+#include <ATen/ATen.h>
+
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/error.h"
+#include "server/torch_runtime/tensor_bridge.h"
+
+namespace sconce::torch_runtime {
+namespace {
+
+using WeightsByName = std::unordered_map<std::string, const NamedWeight*>;
+
+// What PyTorch's load_state_dict would find, in the order in which it finds it.
+struct Findings {
+  std::vector<std::string> missing;
+  std::vector<std::string> unexpected;
+  std::vector<std::string> mismatches;
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs;  // parameter or buffer, weight
+};
+
+std::string Prefix(const std::string& module_name) {
+  return module_name.empty() ? "" : module_name + ".";
+}
+
+// A parameter without dimensions takes a weight of one element in one dimension, which old releases saved.
+bool IsScalarFromOldRelease(const at::Tensor& target, const at::Tensor& weight) {
+  return target.dim() == 0 && weight.dim() == 1 && weight.size(0) == 1;
+}
+
+void MatchOne(const std::string& name, const at::Tensor& target, const WeightsByName& by_name, Findings& findings) {
+  const auto found = by_name.find(name);
+  if (found == by_name.end()) {
+    findings.missing.push_back(name);
+    return;
+  }
+  at::Tensor weight = found->second->tensor;
+  if (IsScalarFromOldRelease(target, weight)) weight = weight[0];
+  if (weight.sizes() != target.sizes()) {
+    findings.mismatches.push_back(
+        absl::StrCat("size mismatch for ", name, ": copying a param with shape ", SizeText(weight.sizes()),
+                     " from checkpoint, the shape in current model is ", SizeText(target.sizes()), "."));
+    return;
+  }
+  findings.pairs.emplace_back(target, weight);
+}
+
+// One module's own parameters and buffers, then the keys under its prefix that it does not know.
+void MatchModule(const std::string& module_name, const torch::jit::Module& module,
+                 const std::vector<NamedWeight>& weights, const WeightsByName& by_name, Findings& findings) {
+  const std::string prefix = Prefix(module_name);
+  std::unordered_set<std::string> known;
+  for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+    known.insert(parameter.name);
+    MatchOne(prefix + parameter.name, parameter.value, by_name, findings);
+  }
+  for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
+    known.insert(buffer.name);
+    MatchOne(prefix + buffer.name, buffer.value, by_name, findings);
+  }
+  for (const auto& child : module.named_children()) known.insert(child.name);
+  for (const NamedWeight& weight : weights) {
+    if (!absl::StartsWith(weight.name, prefix)) continue;
+    const std::string rest = weight.name.substr(prefix.size());
+    if (known.count(rest.substr(0, rest.find('.'))) == 0) findings.unexpected.push_back(weight.name);
+  }
+}
+
+std::string KeyList(absl::string_view what, const std::vector<std::string>& keys) {
+  return absl::StrCat("\n\t", what, " key(s) in state_dict: \"", absl::StrJoin(keys, "\", \""), "\". ");
+}
+
+absl::Status ToStatus(const Findings& findings) {
+  std::string message;
+  if (!findings.missing.empty()) message += KeyList("Missing", findings.missing);
+  if (!findings.unexpected.empty()) message += KeyList("Unexpected", findings.unexpected);
+  for (const std::string& mismatch : findings.mismatches) absl::StrAppend(&message, "\n\t", mismatch);
+  if (message.empty()) return absl::OkStatus();
+  return MakeError(Reason::MODEL_WEIGHTS_MISMATCH,
+                   absl::StrCat("Error(s) in loading state_dict for RecursiveScriptModule:", message));
+}
+
+}  // namespace
+
+absl::Status ApplyStateDict(const std::vector<NamedWeight>& weights, torch::jit::Module& module) {
+  WeightsByName by_name;
+  for (const NamedWeight& weight : weights) by_name[weight.name] = &weight;
+  Findings findings;
+  for (const auto& [name, submodule] : module.named_modules()) {
+    MatchModule(name, submodule, weights, by_name, findings);
+  }
+  const absl::Status status = ToStatus(findings);
+  if (!status.ok()) return status;
+
+  const at::NoGradGuard no_grad;
+  for (auto& [target, weight] : findings.pairs) {
+    const bool fits = weight.scalar_type() == target.scalar_type() && weight.device() == target.device() &&
+                      weight.strides() == target.strides() && target.layout() == at::kStrided;
+    if (fits) {
+      target.set_data(weight);
+    } else {
+      target.copy_(weight);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sconce::torch_runtime

@@ -1,0 +1,51 @@
+#ifndef SCONCE_SERVER_TORCH_RUNTIME_TORCH_MODEL_H_
+#define SCONCE_SERVER_TORCH_RUNTIME_TORCH_MODEL_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+#include "server/worker_protocol/channel.h"
+#include "server/worker_protocol/messages.h"
+
+// The one door to LibTorch; this header has none of it. For one thread. No exception comes out. Errors carry, beside
+// their message, metadata "detail" with all that was thrown.
+namespace sconce::torch_runtime {
+
+// Of the LibTorch that is linked: "1.13.0".
+std::string TorchVersion();
+
+// Threads for one operation: OMP_NUM_THREADS where it is set, else one for each core. Once, before anything else.
+void ConfigureThreads();
+
+// What forward() gave. The tensors of `message` refer to memory that `owner` keeps.
+struct Outputs {
+  worker::Result message;
+  std::shared_ptr<const void> owner;
+};
+
+// A TorchScript module with its weights, in eval mode.
+class TorchModel {
+ public:
+  virtual ~TorchModel() = default;
+
+  // Loads the archive, gives it the weights by name, switches to eval mode and checks that this worked. `body` is the
+  // packet that `load` was decoded from. MODULE_INVALID, MODEL_WEIGHTS_MISMATCH, TRAINING_MODE_FROZEN,
+  // DEVICE_UNAVAILABLE, IO_ERROR.
+  static absl::StatusOr<std::unique_ptr<TorchModel>> Load(const worker::Load& load, const std::vector<UniqueFd>& files,
+                                                          const worker::Body& body);
+
+  // What forward() takes and gives.
+  virtual worker::Loaded Describe() const = 0;
+
+  // Runs forward() on the inputs, which `owner` keeps. MODEL_INPUT_INVALID, MODEL_FAILED with the first line of what
+  // was thrown.
+  virtual absl::StatusOr<Outputs> Run(const worker::Infer& infer, const std::shared_ptr<const void>& owner) = 0;
+};
+
+}  // namespace sconce::torch_runtime
+
+#endif  // SCONCE_SERVER_TORCH_RUNTIME_TORCH_MODEL_H_

@@ -1,0 +1,124 @@
+// sconce-torch-worker: runs one TorchScript module for sconced, which starts it. See server/worker_protocol/messages.h
+// for what is said over the socket.
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <iterator>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "server/torch_runtime/torch_model.h"
+#include "server/worker_protocol/channel.h"
+
+namespace {
+
+using namespace sconce;          // NOLINT: a program of its own
+using namespace sconce::worker;  // NOLINT
+
+constexpr int kUsageExit = 2;
+
+FailureKind KindOf(const absl::Status& status) {
+  if (HasReason(status, Reason::MODEL_WEIGHTS_MISMATCH)) return FailureKind::kWeightsMismatch;
+  if (HasReason(status, Reason::TRAINING_MODE_FROZEN)) return FailureKind::kTrainingModeFrozen;
+  if (HasReason(status, Reason::DEVICE_UNAVAILABLE)) return FailureKind::kDeviceUnavailable;
+  if (HasReason(status, Reason::MODULE_INVALID)) return FailureKind::kModuleInvalid;
+  if (HasReason(status, Reason::MODEL_INPUT_INVALID)) return FailureKind::kInputInvalid;
+  return FailureKind::kModelFailed;
+}
+
+Failure FailureOf(const absl::Status& status) {
+  Failure failure;
+  failure.kind = KindOf(status);
+  failure.message = std::string(status.message());
+  if (const auto error = GetErrorDetail(status); error.has_value()) {
+    for (const auto& [key, value] : error->metadata) {
+      if (key == "detail") failure.detail = value;
+    }
+  }
+  return failure;
+}
+
+template <typename Message>
+absl::Status Send(MessageType type, uint64_t id, const Message& message) {
+  SCONCE_ASSIGN_OR_RETURN(const OutgoingPacket packet, OutgoingPacket::Make(type, id, Encode(message)));
+  return packet.Send(kWorkerSocketFd);
+}
+
+// Loads what sconced sends. OK and no model: it could not be loaded, and sconced knows.
+absl::StatusOr<std::unique_ptr<torch_runtime::TorchModel>> Load() {
+  std::vector<UniqueFd> files;
+  for (;;) {
+    SCONCE_ASSIGN_OR_RETURN(Packet packet, ReceivePacket(kWorkerSocketFd));
+    if (packet.type == MessageType::kFiles) {
+      std::move(packet.files.begin(), packet.files.end(), std::back_inserter(files));
+      continue;
+    }
+    if (packet.type != MessageType::kLoad) return MakeError(Reason::INTERNAL_ERROR, "expected Load");
+    SCONCE_ASSIGN_OR_RETURN(const worker::Load load,
+                            DecodeLoad(packet.body.bytes(), static_cast<uint32_t>(files.size())));
+    auto model = torch_runtime::TorchModel::Load(load, files, packet.body);
+    if (!model.ok()) {
+      SCONCE_RETURN_IF_ERROR(Send(MessageType::kFailure, packet.id, FailureOf(model.status())));
+      return nullptr;
+    }
+    SCONCE_RETURN_IF_ERROR(Send(MessageType::kLoaded, packet.id, (*model)->Describe()));
+    return model;
+  }
+}
+
+absl::Status Answer(torch_runtime::TorchModel& model, const Packet& packet) {
+  if (packet.type != MessageType::kInfer) return MakeError(Reason::INTERNAL_ERROR, "expected Infer");
+  SCONCE_ASSIGN_OR_RETURN(const Infer infer, DecodeInfer(packet.body.bytes()));
+  const auto outputs = model.Run(infer, packet.body.owner());
+  if (!outputs.ok()) return Send(MessageType::kFailure, packet.id, FailureOf(outputs.status()));
+  const absl::Status sent = Send(MessageType::kResult, packet.id, outputs->message);
+  if (!HasReason(sent, Reason::MESSAGE_TOO_LARGE)) return sent;
+  return Send(MessageType::kFailure, packet.id, FailureOf(sent));
+}
+
+absl::Status Run() {
+  SCONCE_RETURN_IF_ERROR(Send(MessageType::kHello, 0, Hello{torch_runtime::TorchVersion()}));
+  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<torch_runtime::TorchModel> model, Load());
+  if (model == nullptr) return absl::OkStatus();
+  for (;;) {
+    SCONCE_ASSIGN_OR_RETURN(const Packet packet, ReceivePacket(kWorkerSocketFd));
+    SCONCE_RETURN_IF_ERROR(Answer(*model, packet));
+  }
+}
+
+// As many descriptors as the system allows: weights may lie in many files.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
+int main() {
+  int type = 0;
+  socklen_t size = sizeof(type);
+  if (::getsockopt(kWorkerSocketFd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_SEQPACKET) {
+    ::fputs("sconce-torch-worker: started by sconced to run a model; there is nothing to do by hand\n", stderr);
+    return kUsageExit;
+  }
+  // Never outlives sconced; and ends when sconced says so, not when a terminal or a service manager signals them both:
+  // then requests under way could not be finished.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::signal(SIGINT, SIG_IGN);
+  ::signal(SIGTERM, SIG_IGN);
+  RaiseDescriptorLimit();
+  torch_runtime::ConfigureThreads();
+  const absl::Status status = Run();
+  if (status.ok() || HasReason(status, Reason::WORKER_DIED)) return 0;  // sconced closed the socket
+  Log(Severity::kError, "worker_stopped", {{"reason", status.message()}});
+  return 1;
+}

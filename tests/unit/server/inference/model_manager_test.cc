@@ -1,0 +1,323 @@
+#include "server/inference/model_manager.h"
+
+#include <atomic>
+#include <cmath>
+#include <thread>
+
+#include "tests/support/fake_runtime.h"
+#include "tests/support/status_matchers.h"
+
+namespace sconce::inference {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+DeploymentSpec Following(const std::string& selector) {
+  DeploymentSpec spec;
+  spec.module_run = {"p", "r"};
+  spec.module = "m";
+  spec.weights = WeightsRef{{"p", "r"}, selector, "/model"};
+  return spec;
+}
+
+// What the model gives for x = 1: the version of the weights it serves.
+absl::StatusOr<float> Ask(const ServingModel& serving) {
+  const float one = 1;
+  HostTensor x{"x", format::DType::kFloat32, {1}, ByteSpan(reinterpret_cast<const uint8_t*>(&one), 4), nullptr};
+  absl::StatusOr<float> answer = absl::UnknownError("not called");
+  serving.loaded->Infer({x}, absl::InfiniteFuture(), [&](InferResult result) {
+    if (!result.ok()) {
+      answer = result.status();
+      return;
+    }
+    float value;
+    std::memcpy(&value, (*result)[0].bytes.data(), sizeof(value));
+    answer = value;
+  });
+  return answer;
+}
+
+class ModelManagerTest : public ::testing::Test {
+ protected:
+  ModelManagerTest() { options_.retry_backoff = absl::Milliseconds(1); }
+
+  // Waits for a state of the deployment: what it waits for happens on other threads.
+  template <typename Condition>
+  DeploymentStatus Await(ModelManager& manager, Condition condition) {
+    const absl::Time give_up = absl::Now() + absl::Seconds(30);
+    for (;;) {
+      const auto status = manager.Get("net");
+      if (status.ok() && condition(*status)) return *status;
+      if (absl::Now() > give_up) {
+        ADD_FAILURE() << "waited in vain; reason: " << (status.ok() ? status->reason : status.status().ToString());
+        return DeploymentStatus{};
+      }
+      std::this_thread::yield();
+    }
+  }
+  DeploymentStatus AwaitVersion(ModelManager& manager, int64_t version) {
+    return Await(manager, [version](const DeploymentStatus& status) {
+      return !status.versions.empty() && status.versions[0].version == version &&
+             status.versions[0].state == ModelState::kReady;
+    });
+  }
+
+  ModelManagerOptions options_;
+  FakeWeightSource source_;
+  FakeRuntime runtime_;
+};
+
+TEST_F(ModelManagerTest, ADeployedModelAnswersWithTheWeightsOfItsSelector) {
+  source_.Move("best", 7);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK_AND_ASSIGN(const DeploymentStatus status, manager.Deploy("net", Following("best"), ""));
+  EXPECT_EQ(status.state, ModelState::kReady);
+  ASSERT_THAT(status.versions, SizeIs(1));
+  EXPECT_EQ(status.versions[0].version, 7);
+  ASSERT_OK_AND_ASSIGN(const auto serving, manager.Acquire("net", ""));
+  ASSERT_OK_AND_ASSIGN(const float answer, Ask(*serving));
+  EXPECT_EQ(answer, 7);
+  EXPECT_OK(manager.Acquire("net", "7"));
+}
+
+TEST_F(ModelManagerTest, AModuleWithItsOwnWeightsIsVersionOne) {
+  ModelManager manager(options_, source_, runtime_);
+  DeploymentSpec spec = Following("best");
+  spec.weights.reset();
+  ASSERT_OK_AND_ASSIGN(const DeploymentStatus status, manager.Deploy("net", spec, ""));
+  EXPECT_EQ(status.versions[0].version, 1);
+}
+
+TEST_F(ModelManagerTest, AcquireSaysInTritonsWordsWhatIsNotThere) {
+  source_.Move("best", 7);
+  ModelManager manager(options_, source_, runtime_);
+  EXPECT_THAT(manager.Acquire("net", ""),
+              FailsWith(Reason::MODEL_NOT_FOUND, HasSubstr("Request for unknown model: 'net' is not found")));
+  ASSERT_OK(manager.Deploy("net", Following("best"), ""));
+  EXPECT_THAT(manager.Acquire("net", "3"),
+              FailsWith(Reason::MODEL_VERSION_NOT_FOUND, HasSubstr("'net' version 3 is not found")));
+  for (const char* version : {"x", "-1", "0", "+7", "7.0", "99999999999999999999"}) {
+    EXPECT_THAT(manager.Acquire("net", version),
+                FailsWith(Reason::MODEL_INPUT_INVALID, HasSubstr("failed to get model version")))
+        << version;
+  }
+}
+
+TEST_F(ModelManagerTest, AFailedDeploymentIsNotKept) {
+  source_.Move("best", 7);
+  source_.SetBadVersion(7);
+  ModelManager manager(options_, source_, runtime_);
+  EXPECT_THAT(manager.Deploy("net", Following("best"), ""),
+              FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("Unexpected key(s)")));
+  EXPECT_THAT(manager.Get("net"), FailsWith(Reason::MODEL_NOT_FOUND));
+  ASSERT_OK_AND_ASSIGN(const auto records, source_.ListDeployments());
+  EXPECT_THAT(records, IsEmpty());
+  EXPECT_THAT(manager.Deploy("net", Following("alias"), ""), FailsWith(Reason::ALIAS_NOT_FOUND));
+  source_.SetModule("m", "frozen");
+  EXPECT_THAT(manager.Deploy("net", Following("3"), ""), FailsWith(Reason::TRAINING_MODE_FROZEN));
+  source_.SetModule("m", "scale");
+  EXPECT_OK(manager.Deploy("net", Following("3"), ""));
+}
+
+TEST_F(ModelManagerTest, ARepeatedRequestAnswersTheSameModelAndAnotherIsRefused) {
+  source_.Move("best", 7);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK_AND_ASSIGN(const DeploymentStatus first, manager.Deploy("net", Following("best"), "id-1"));
+  ASSERT_OK_AND_ASSIGN(const DeploymentStatus again, manager.Deploy("net", Following("best"), "id-1"));
+  EXPECT_EQ(again.create_time, first.create_time);
+  EXPECT_EQ(runtime_.loads(), 1);
+  EXPECT_THAT(manager.Deploy("net", Following("7"), "id-1"), FailsWith(Reason::REQUEST_ID_REUSED));
+  EXPECT_THAT(manager.Deploy("net", Following("best"), "id-2"), FailsWith(Reason::MODEL_ALREADY_EXISTS));
+  EXPECT_THAT(manager.Deploy("net", Following("best"), ""), FailsWith(Reason::MODEL_ALREADY_EXISTS));
+}
+
+TEST_F(ModelManagerTest, ItFollowsItsSelector) {
+  source_.Move("best", 1);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", Following("best"), ""));
+  for (int64_t version = 2; version <= 5; ++version) {
+    source_.Move("best", version);
+    AwaitVersion(manager, version);
+  }
+  EXPECT_EQ(runtime_.alive(), 1);
+}
+
+TEST_F(ModelManagerTest, ANumberIsNotFollowed) {
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", Following("3"), ""));
+  source_.Move("best", 4);
+  source_.Move("latest", 4);
+  ASSERT_OK(manager.Undeploy("net"));
+  EXPECT_EQ(runtime_.loads(), 1);
+}
+
+// Every answer is from one version or the next, never an error and never a mixture, and a request that began on the old
+// version finishes on it.
+TEST_F(ModelManagerTest, SwappingUnderLoadLosesNoRequest) {
+  source_.Move("best", 1);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", Following("best"), ""));
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const ServingModel> held, manager.Acquire("net", ""));
+  std::atomic<bool> stop{false};
+  std::atomic<int> answers{0}, wrong{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&] {
+      int64_t last = 0;
+      while (!stop) {
+        const auto serving = manager.Acquire("net", "");
+        const auto answer = serving.ok() ? Ask(**serving) : absl::StatusOr<float>(serving.status());
+        const bool right =
+            answer.ok() && static_cast<int64_t>(*answer) == (*serving)->version && (*serving)->version >= last;
+        if (!right) ++wrong;
+        if (serving.ok()) last = (*serving)->version;
+        ++answers;
+      }
+    });
+  }
+  for (int64_t version = 2; version <= 30; ++version) {
+    source_.Move("best", version);
+    AwaitVersion(manager, version);
+  }
+  stop = true;
+  for (std::thread& client : clients) client.join();
+  EXPECT_GT(answers, 30);
+  EXPECT_EQ(wrong, 0);
+  ASSERT_OK_AND_ASSIGN(const float answer, Ask(*held));
+  EXPECT_EQ(answer, 1);
+  held.reset();
+  EXPECT_EQ(runtime_.alive(), 1);
+}
+
+TEST_F(ModelManagerTest, ARefusedVersionLeavesTheOldOneServingAndSaysWhy) {
+  source_.Move("best", 1);
+  source_.SetBadVersion(2);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", Following("best"), ""));
+  source_.Move("best", 2);
+  const DeploymentStatus status =
+      Await(manager, [](const DeploymentStatus& now) { return now.versions.size() == 2 && !now.reason.empty(); });
+  EXPECT_EQ(status.state, ModelState::kReady);
+  EXPECT_EQ(status.versions[0].version, 1);
+  EXPECT_EQ(status.versions[1].version, 2);
+  EXPECT_EQ(status.versions[1].state, ModelState::kFailed);
+  EXPECT_THAT(status.reason, HasSubstr("version 2: Error(s) in loading state_dict"));
+  ASSERT_OK_AND_ASSIGN(const auto serving, manager.Acquire("net", ""));
+  ASSERT_OK_AND_ASSIGN(const float answer, Ask(*serving));
+  EXPECT_EQ(answer, 1);
+  // It is not tried again, and the next good one clears the reason.
+  const int loads = runtime_.loads();
+  source_.Move("best", 2);
+  source_.Move("best", 3);
+  AwaitVersion(manager, 3);
+  EXPECT_LE(runtime_.loads(), loads + 1);
+  ASSERT_OK_AND_ASSIGN(const DeploymentStatus after, manager.Get("net"));
+  EXPECT_EQ(after.reason, "");
+}
+
+TEST_F(ModelManagerTest, ALoadThatFailsForAWhileIsTriedAgain) {
+  source_.Move("best", 1);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", Following("best"), ""));
+  source_.FailNext(3);
+  source_.Move("best", 2);
+  AwaitVersion(manager, 2);
+}
+
+TEST_F(ModelManagerTest, DeploymentsComeBackAfterARestart) {
+  source_.Move("best", 4);
+  std::string etag;
+  {
+    ModelManager manager(options_, source_, runtime_);
+    ASSERT_OK_AND_ASSIGN(const DeploymentStatus status, manager.Deploy("net", Following("best"), "id-1"));
+    etag = status.etag;
+  }
+  EXPECT_EQ(runtime_.alive(), 0);
+  FakeRuntime runtime;
+  std::atomic<bool> go{false};
+  runtime.SetBeforeLoad([&] {
+    while (!go) std::this_thread::yield();
+  });
+  source_.SetRecord("broken", "\x7f");
+  ModelManager manager(options_, source_, runtime);
+  ASSERT_OK(manager.Restore());
+  ASSERT_OK_AND_ASSIGN(const DeploymentStatus loading, manager.Get("net"));
+  EXPECT_EQ(loading.state, ModelState::kLoading);
+  EXPECT_EQ(loading.etag, etag);
+  EXPECT_THAT(manager.Acquire("net", ""), FailsWith(Reason::MODEL_NOT_READY));
+  EXPECT_THAT(manager.Get("broken"), FailsWith(Reason::MODEL_NOT_FOUND));
+  go = true;
+  AwaitVersion(manager, 4);
+  EXPECT_OK(manager.Deploy("net", Following("best"), "id-1"));  // a retry that outlived the restart
+}
+
+TEST_F(ModelManagerTest, ARestoredDeploymentThatCannotLoadSaysWhy) {
+  source_.Move("best", 4);
+  { ASSERT_OK(ModelManager(options_, source_, runtime_).Deploy("net", Following("best"), "")); }
+  FakeRuntime runtime;
+  source_.SetModule("m", "frozen");
+  ModelManager manager(options_, source_, runtime);
+  ASSERT_OK(manager.Restore());
+  const DeploymentStatus status =
+      Await(manager, [](const DeploymentStatus& now) { return now.state == ModelState::kFailed; });
+  EXPECT_THAT(status.reason, HasSubstr("train=True"));
+  EXPECT_THAT(manager.Acquire("net", ""), FailsWith(Reason::MODEL_NOT_READY, HasSubstr("train=True")));
+  EXPECT_OK(manager.Undeploy("net"));
+}
+
+TEST_F(ModelManagerTest, WhatIsServedIsProtected) {
+  source_.Move("best", 4);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", Following("best"), ""));
+  EXPECT_TRUE(manager.Serves({"p", "r"}, 4));
+  EXPECT_FALSE(manager.Serves({"p", "r"}, 3));
+  EXPECT_FALSE(manager.Serves({"q", "r"}, 4));
+  source_.Move("best", 5);
+  AwaitVersion(manager, 5);
+  EXPECT_FALSE(manager.Serves({"p", "r"}, 4));
+  EXPECT_TRUE(manager.Serves({"p", "r"}, 5));
+  ASSERT_OK(manager.Undeploy("net"));
+  EXPECT_FALSE(manager.Serves({"p", "r"}, 5));
+}
+
+TEST_F(ModelManagerTest, UndeployingUnloadsAfterTheLastRequest) {
+  source_.Move("best", 4);
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", Following("best"), ""));
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const ServingModel> held, manager.Acquire("net", ""));
+  ASSERT_OK(manager.Undeploy("net"));
+  EXPECT_THAT(manager.Undeploy("net"), FailsWith(Reason::MODEL_NOT_FOUND));
+  EXPECT_EQ(runtime_.alive(), 1);
+  EXPECT_OK(Ask(*held));
+  held.reset();
+  EXPECT_EQ(runtime_.alive(), 0);
+  ASSERT_OK_AND_ASSIGN(const auto records, source_.ListDeployments());
+  EXPECT_THAT(records, IsEmpty());
+}
+
+TEST(DeploymentRecordTest, ComesBackAsItWas) {
+  DeploymentRecord record{Following("best"), "id", absl::FromUnixMicros(1234567890)};
+  ASSERT_OK_AND_ASSIGN(const DeploymentRecord back, DecodeDeployment(EncodeDeployment(record)));
+  EXPECT_TRUE(back.spec == record.spec);
+  EXPECT_EQ(back.request_id, "id");
+  EXPECT_EQ(back.create_time, record.create_time);
+  record.spec.weights.reset();
+  ASSERT_OK_AND_ASSIGN(const DeploymentRecord own, DecodeDeployment(EncodeDeployment(record)));
+  EXPECT_FALSE(own.spec.weights.has_value());
+}
+
+TEST(DeploymentRecordTest, DamageAndAnotherFormatAreSeen) {
+  const std::string bytes = EncodeDeployment({Following("best"), "id", absl::UnixEpoch()});
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_THAT(DecodeDeployment(bytes.substr(0, size)), FailsWith(Reason::CATALOG_CORRUPT)) << size;
+  }
+  EXPECT_THAT(DecodeDeployment(bytes + "x"), FailsWith(Reason::CATALOG_CORRUPT));
+  std::string newer = bytes;
+  newer[0] = 2;
+  EXPECT_THAT(DecodeDeployment(newer), FailsWith(Reason::CATALOG_CORRUPT, HasSubstr("format 2")));
+}
+
+}  // namespace
+}  // namespace sconce::inference
