@@ -222,9 +222,11 @@ void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadli
     status = CheckRoom(bytes);  // before the bytes are copied; and again when they are
     id = next_id_++;
   }
-  absl::StatusOr<worker::OutgoingPacket> packet = status;
-  if (status.ok()) packet = worker::OutgoingPacket::Make(worker::MessageType::kInfer, id, worker::Encode(message));
-  if (packet.ok()) {
+  if (!status.ok()) return done(status);
+  absl::StatusOr<worker::OutgoingPacket> packet =
+      worker::OutgoingPacket::Make(worker::MessageType::kInfer, id, worker::Encode(message));
+  if (!packet.ok()) return done(packet.status());
+  {
     MutexLock lock(&mu_);
     status = CheckRoom(packet->body_bytes());
     if (status.ok()) {
@@ -233,8 +235,6 @@ void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadli
       Interrupt();
       return;
     }
-  } else {
-    status = packet.status();
   }
   done(status);
 }
