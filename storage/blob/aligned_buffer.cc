@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
-#include <utility>
 
 #include "base/check.h"
 #include "base/file_system.h"
@@ -28,26 +27,6 @@ AlignedBuffer::AlignedBuffer(int64_t capacity_bytes) : capacity_(capacity_bytes)
 
 AlignedBuffer::~AlignedBuffer() {
   std::free(data_);
-}
-
-BufferPool::Handle BufferPool::Acquire() {
-  {
-    MutexLock lock(&mu_);
-    while (free_.empty() && unmade_ == 0) returned_.Wait(&mu_);
-    if (!free_.empty()) {
-      std::unique_ptr<AlignedBuffer> buffer = std::move(free_.back());
-      free_.pop_back();
-      return Handle(buffer.release(), Returner{this});
-    }
-    --unmade_;
-  }
-  return Handle(new AlignedBuffer(capacity_bytes_), Returner{this});
-}
-
-void BufferPool::Return(AlignedBuffer* buffer) {
-  MutexLock lock(&mu_);
-  free_.emplace_back(buffer);
-  returned_.Signal();
 }
 
 }  // namespace sconce::blob

@@ -2,11 +2,6 @@
 #define SCONCE_STORAGE_BLOB_ALIGNED_BUFFER_H_
 
 #include <cstdint>
-#include <memory>
-#include <vector>
-
-#include "absl/types/span.h"
-#include "base/mutex.h"
 
 namespace sconce::blob {
 
@@ -24,30 +19,6 @@ class AlignedBuffer {
  private:
   uint8_t* data_;
   const int64_t capacity_;
-};
-
-// A fixed number of buffers used again and again: bounds memory, and spares the page faults that fresh memory costs.
-// Thread-safe. Outlives every buffer it handed out.
-class BufferPool {
- public:
-  struct Returner {
-    BufferPool* pool;
-    void operator()(AlignedBuffer* buffer) const { pool->Return(buffer); }
-  };
-  using Handle = std::unique_ptr<AlignedBuffer, Returner>;
-
-  BufferPool(int buffers, int64_t capacity_bytes) : capacity_bytes_(capacity_bytes), unmade_(buffers) {}
-  // Waits until a buffer is free.
-  Handle Acquire();
-
- private:
-  void Return(AlignedBuffer* buffer);
-
-  const int64_t capacity_bytes_;
-  Mutex mu_;
-  CondVar returned_;
-  int unmade_ ABSL_GUARDED_BY(mu_);  // buffers not allocated yet: memory is taken only when first needed
-  std::vector<std::unique_ptr<AlignedBuffer>> free_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sconce::blob

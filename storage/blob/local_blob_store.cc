@@ -14,7 +14,7 @@
 //  1. Create uploads/{project}-{id}.part with O_DIRECT. The name is random: nothing else has it.
 //  2. Write the chunks with pwrite, whole pages at a time, at offsets given out under the writer's lock.
 //  3. Write footer, zeros and trailer. Set the mode 0440. fdatasync: every byte and the size are on the disk.
-//  4. Once per process and shard directory blobs/{project}/ab: make it and fsync its parents, so that the directory
+//  4. Once per process and directory: make blobs/{project}/ab, fsync blobs/{project} and blobs, so that the directory
 //     itself survives. Rename the file into it.
 //  5. fsync the shard directory. Only now is Seal OK, and only then may the catalog's batch name the blob.
 //
@@ -120,15 +120,18 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Create(uint64_t proj
 }
 
 absl::Status LocalBlobStore::MakeShardDurable(const BlobId& id) {
-  const std::string shard = paths_.ShardDir(id);
+  const std::string project = paths_.ProjectDir(id.project_uid), shard = paths_.ShardDir(id);
+  bool project_is_durable;
   {
     MutexLock lock(&mu_);
     if (durable_dirs_.contains(shard)) return absl::OkStatus();
+    project_is_durable = durable_dirs_.contains(project);
   }
   SCONCE_RETURN_IF_ERROR(fs_->CreateDirectories(shard));
-  SCONCE_RETURN_IF_ERROR(fs_->SyncDirectory(paths_.ProjectDir(id.project_uid)));
-  SCONCE_RETURN_IF_ERROR(fs_->SyncDirectory(paths_.BlobsDir()));
+  SCONCE_RETURN_IF_ERROR(fs_->SyncDirectory(project));
+  if (!project_is_durable) SCONCE_RETURN_IF_ERROR(fs_->SyncDirectory(paths_.BlobsDir()));
   MutexLock lock(&mu_);
+  durable_dirs_.insert(project);
   durable_dirs_.insert(shard);
   return absl::OkStatus();
 }

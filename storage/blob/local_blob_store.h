@@ -69,7 +69,7 @@ class LocalBlobStore final : public BlobStore {
   absl::flat_hash_map<BlobId, std::weak_ptr<const Blob>> open_ ABSL_GUARDED_BY(mu_);
   size_t sweep_at_ ABSL_GUARDED_BY(mu_) = 64;
   int64_t removals_ ABSL_GUARDED_BY(mu_) = 0;  // an Open that overlaps one does not put its blob into open_
-  absl::flat_hash_set<std::string> durable_dirs_ ABSL_GUARDED_BY(mu_);  // shard directories known to be synced
+  absl::flat_hash_set<std::string> durable_dirs_ ABSL_GUARDED_BY(mu_);  // whose names are known to be synced
 };
 
 }  // namespace sconce::blob
