@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -84,7 +85,14 @@ absl::Status CheckVersion(FileSystem& file_system, const std::string& dir, const
 }  // namespace
 
 absl::StatusOr<DataDir> DataDir::Open(const std::string& path, FileSystem& file_system) {
+  std::vector<std::string> parents;  // of what is missing
+  for (std::filesystem::path made = std::filesystem::absolute(path).lexically_normal();
+       IsAbsent(file_system.List(made.string()).status()); made = made.parent_path()) {
+    parents.push_back(made.parent_path().string());
+  }
   SCONCE_RETURN_IF_ERROR(file_system.CreateDirectories(path));
+  // Else power loss may take the directory itself, and with it every commit acknowledged by then.
+  for (const std::string& parent : parents) SCONCE_RETURN_IF_ERROR(file_system.SyncDirectory(parent));
   SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> names, file_system.List(path));
   SCONCE_ASSIGN_OR_RETURN(UniqueFd lock, TakeLock(path + "/LOCK"));
   SCONCE_RETURN_IF_ERROR(CheckVersion(file_system, path, names));

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "tests/support/fault_file_system.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -16,6 +17,15 @@ using ::testing::HasSubstr;
 
 absl::Status TryOpen(const std::string& path) {
   return DataDir::Open(path, PosixFileSystem()).status();
+}
+
+TEST(DataDirTest, AFreshOneSurvivesPowerLoss) {
+  const TempDir dir;
+  FaultFileSystem fs(dir.path());
+  ASSERT_OK(DataDir::Open(dir / "deep/er/data", fs));
+  fs.RestorePower(FaultFileSystem::Loss::kUnsynced);
+  EXPECT_OK(fs.List(dir / "deep/er/data/blobs"));
+  EXPECT_OK(DataDir::Open(dir / "deep/er/data", fs));
 }
 
 TEST(DataDirTest, AFreshOneGetsItsPartsAndOpensAgain) {
