@@ -55,6 +55,18 @@ function(sconce_script_test name)
     ENVIRONMENT "SCONCE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SCONCE_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONDONTWRITEBYTECODE=1")
 endfunction()
 
+# sconce_bench(NAME SRCS ... DEPS ...): a Google Benchmark program in build-bench/bench. Without SCONCE_BUILD_BENCH nothing is made.
+function(sconce_bench name)
+  if(NOT SCONCE_BUILD_BENCH)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SRCS})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} benchmark::benchmark sconce_warnings)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
+endfunction()
+
 # sconce_fuzzer(NAME SRCS ... DEPS ...): a libFuzzer program in build/fuzz; needs clang. Without SCONCE_BUILD_FUZZ nothing is made.
 function(sconce_fuzzer name)
   if(NOT SCONCE_BUILD_FUZZ)

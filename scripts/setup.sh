@@ -4,7 +4,7 @@
 #
 #   scripts/setup.sh [--with GROUP]... [--check]
 #
-#   --with GROUP   build, torch, test, fuzz, lint or roots; may be repeated. Without it: build and torch.
+#   --with GROUP   build, torch, test, fuzz, bench, lint or roots; may be repeated. Without it: build and torch.
 #   --check        install nothing; list what is missing and exit 1 if anything is.
 set -euo pipefail
 
@@ -15,6 +15,7 @@ declare -A groups=(
   [torch]="libtorch-dev"
   [test]="libgtest-dev libgmock-dev nlohmann-json3-dev python3 python3-torch python3-numpy python3-grpcio python3-protobuf python3-pytest"
   [fuzz]="clang-14|clang libclang-rt-14-dev|libclang-rt-dev"
+  [bench]="libbenchmark-dev"
   [lint]="clang-format-14|clang-format"
   [roots]="debootstrap ca-certificates"
 )
