@@ -135,7 +135,9 @@ absl::StatusOr<FooterView> DecodeFooter(ByteSpan footer, int64_t footer_offset) 
   if (AsText(footer.first(kFooterMagic.size())) != kFooterMagic) return Corrupt("its footer does not start as one");
   SCONCE_RETURN_IF_ERROR(CheckVersion(header + 8, "footer"));
   if (GetU32(header + 12) != 0 || !AllZero(footer.subspan(48, 16))) return Corrupt("reserved bytes are not zero");
-  if (footer_offset < 0 || GetU64(header + 16) != static_cast<uint64_t>(footer_offset)) {
+  if (footer_offset < 0 || footer_offset % kPackAlignment != 0 ||
+      footer_offset > INT64_MAX - static_cast<int64_t>(footer.size()) ||
+      GetU64(header + 16) != static_cast<uint64_t>(footer_offset)) {
     return Corrupt("its footer belongs at another place");
   }
   ByteSpan rest = footer.subspan(kHeaderBytes);

@@ -101,6 +101,9 @@ TEST(FooterTest, AChunkMustLieInTheDataAndAlignedAsWritten) {
 TEST(FooterTest, AFooterFromElsewhereIsRefused) {
   EXPECT_THAT(Decode(Encoded().bytes, kAt + 64), FailsWith(Reason::CHUNK_CORRUPT));
   EXPECT_THAT(Decode(Encoded().bytes, -64), FailsWith(Reason::CHUNK_CORRUPT));
+  EXPECT_THAT(Decode(With(Encoded().bytes, 16, kAt + 8), kAt + 8), FailsWith(Reason::CHUNK_CORRUPT));
+  constexpr int64_t kFar = INT64_MAX - 63;
+  EXPECT_THAT(Decode(With(Encoded().bytes, 16, kFar), kFar), FailsWith(Reason::CHUNK_CORRUPT));
 }
 
 TEST(FooterTest, OnlyOneEncodingIsAccepted) {
