@@ -15,12 +15,16 @@
 #include "base/status_macros.h"
 #include "base/version.h"
 #include "proto/wire/limits.h"
+#include "server/inference/model_manager.h"
+#include "server/inference/worker_runtime.h"
 #include "server/repository_weights.h"
 #include "server/rpc/runtime.h"
 #include "server/services/admin_service.h"
 #include "server/services/channelz_service.h"
 #include "server/services/checkpoint_service.h"
 #include "server/services/health_service.h"
+#include "server/services/inference_service.h"
+#include "server/services/model_service.h"
 #include "server/services/reflection_service.h"
 #include "server/services/transfer_service.h"
 #include "server/services/unknown_method_service.h"
@@ -66,6 +70,9 @@ void SetChannelArguments(grpc::ServerBuilder& builder) {
 struct Server::Parts {
   ServerConfig config;
   std::unique_ptr<repository::Repository> repository;
+  std::unique_ptr<RepositoryWeights> weights;
+  std::unique_ptr<inference::WorkerRuntime> workers;
+  std::unique_ptr<inference::ModelManager> models;
   std::unique_ptr<rpc::CallRuntime> runtime;
   std::unique_ptr<services::HealthService> health;
   std::vector<std::unique_ptr<grpc::Service>> services;
@@ -120,6 +127,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   storage.min_free_bytes = config.min_free_bytes;
   SCONCE_ASSIGN_OR_RETURN(parts->repository, repository::Repository::Open(storage));
 
+  parts->weights = std::make_unique<RepositoryWeights>(*parts->repository);
+  inference::WorkerOptions workers;
+  workers.program = config.worker;
+  parts->workers = std::make_unique<inference::WorkerRuntime>(workers);
+  parts->models =
+      std::make_unique<inference::ModelManager>(inference::ModelManagerOptions{}, *parts->weights, *parts->workers);
+
   rpc::RuntimeOptions calls;
   calls.unary_threads = config.unary_threads;
   calls.stream_threads = config.stream_threads;
@@ -136,11 +150,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   parts->services.push_back(services::MakeCheckpointService(runtime, repository));
   parts->services.push_back(services::NewTransferService(repository, runtime));
   parts->services.push_back(services::MakeAdminService(runtime, repository, kVersion));
+  parts->services.push_back(services::MakeModelService(runtime, *parts->models));
+  parts->services.push_back(services::MakeInferenceService(runtime, *parts->models, {kVersion, nullptr}));
   parts->services.push_back(services::MakeReflectionService(runtime, names));
   parts->services.push_back(services::MakeReflectionAlphaService(runtime, names));
   if (local) parts->services.push_back(services::MakeChannelzService(runtime));
   parts->unknown_methods = services::MakeUnknownMethodService(runtime);
 
+  // Models load in the background: the store answers at once.
+  SCONCE_RETURN_IF_ERROR(parts->models->Restore());
   SCONCE_RETURN_IF_ERROR(parts->Listen());
   parts->health->SetServing(true);
   return std::unique_ptr<Server>(new Server(std::move(parts)));
@@ -168,6 +186,9 @@ void Server::Drain(const std::function<void(absl::Duration)>& wait) {
   parts.grpc_server.reset();
   parts.services.clear();
   parts.runtime.reset();
+  parts.models.reset();
+  parts.workers.reset();
+  parts.weights.reset();
   parts.repository.reset();
 }
 
