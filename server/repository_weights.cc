@@ -83,14 +83,16 @@ absl::StatusOr<StateDictLayout> FindStateDict(const Manifest& manifest, const st
   for (size_t i = 0; i + 1 < dict.children.size(); i += 2) {
     const Node& key = manifest.nodes[dict.children[i]];
     const Node& value = manifest.nodes[dict.children[i + 1]];
-    if (key.kind != NodeKind::kStr) return NoStateDict(path, "it has a key that is no str");
+    if (key.kind != NodeKind::kStr) {
+      return NoStateDict(path, absl::StrCat("it has a key of type ", format::TypeName(key.kind)));
+    }
     const format::TensorView* view = StridedTensor(manifest, value);
     if (view == nullptr) {
       if (IsNoTensorByDesign(key.text)) continue;
       return NoStateDict(path, absl::StrCat("its ", Quoted(key.text), " is a ", format::TypeName(value.kind)));
     }
     if (view->storage == format::kNoIndex || format::IsMetaDevice(manifest.storages[view->storage].device)) {
-      return NoStateDict(path, absl::StrCat("its ", Quoted(key.text), " is on the meta device, so it has no values"));
+      return NoStateDict(path, absl::StrCat("its ", Quoted(key.text), " is a meta tensor, which has no bytes"));
     }
     if (view->conjugate || view->negative) {
       return NoStateDict(path, absl::StrCat("its ", Quoted(key.text),

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "base/strings.h"
 #include "tests/support/manifest_builder.h"
 #include "tests/support/status_matchers.h"
@@ -125,6 +126,23 @@ TEST_F(RepositoryWeightsTest, WhatIsNoStateDictIsRefusedSayingWhy) {
   EXPECT_THAT(open(""), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH));
   EXPECT_THAT(open("/nothing"), FailsWith(Reason::PATH_NOT_FOUND));
   EXPECT_THAT(weights_->OpenWeights(kRun, 9, ""), FailsWith(Reason::CHECKPOINT_NOT_FOUND));
+}
+
+TEST(FindStateDictTest, SkipsExtraStateAndRefusesLazyAndEmptyOnes) {
+  ManifestBuilder b;
+  const auto with_extra = b.Dict({{b.Str("w"), b.Tensor(DType::kFloat32, {1})},
+                                  {b.Str("fc._extra_state"), b.Int(3)},
+                                  {b.Str("_extra_state"), b.Str("anything")}});
+  const auto empty = b.Dict({});
+  const auto lazy = b.Dict({{b.Str("c"), b.Tensor(DType::kComplex64, {1})}});
+  b.Dict({{b.Str("with_extra"), with_extra}, {b.Str("empty"), empty}, {b.Str("lazy"), lazy}});
+  format::Manifest manifest = b.Build();
+  for (format::TensorView& view : manifest.tensors) view.conjugate = view.dtype == DType::kComplex64;
+  ASSERT_OK_AND_ASSIGN(const StateDictLayout layout, FindStateDict(manifest, "/with_extra"));
+  ASSERT_EQ(layout.entries.size(), 1u);
+  EXPECT_EQ(layout.entries[0].name, "w");
+  EXPECT_THAT(FindStateDict(manifest, "/empty"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("no tensors")));
+  EXPECT_THAT(FindStateDict(manifest, "/lazy"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("resolve_conj")));
 }
 
 TEST_F(RepositoryWeightsTest, ModulesComeAsTheyWerePushed) {
