@@ -99,6 +99,7 @@ class LocalCheckpointPush final : public CheckpointPush {
     SetMetrics(attributes_.metrics, record);
     SetLabels(options_.labels, *record.mutable_labels());
     record.set_parent(options_.parent);
+    record.set_pinned(options_.pinned);
     record.set_logical_bytes(LogicalBytes(ingest_->manifest()));
     record.set_stored_bytes(ingest_->stored_bytes());
     record.set_deduplicated_bytes(ingest_->deduplicated_bytes());

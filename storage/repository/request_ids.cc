@@ -45,6 +45,7 @@ Digest PushBody(const PushOptions& options, const Digest& manifest) {
   BodyText body;
   body.Add(options.run.project).Add(options.run.run).Add(static_cast<int64_t>(options.kind));
   body.Add(options.epoch).Add(options.step).Add(options.labels).Add(options.parent);
+  body.Add(static_cast<int64_t>(options.pinned));
   body.Add(static_cast<int64_t>(options.metrics.size()));
   for (const auto& [name, value] : options.metrics) body.Add(name).Add(value);
   return body.Add(manifest.AsKey()).Hash();
