@@ -30,6 +30,26 @@ absl::StatusOr<repository::PushOptions> PushOptionsFromProto(const rpc::CallScop
   return options;
 }
 
+absl::Status CheckParent(repository::Repository& repository, const repository::PushOptions& options) {
+  if (options.parent == 0) return absl::OkStatus();
+  const absl::StatusOr<repository::Run> run = repository.GetRun(options.run);
+  if (!run.ok() && !HasReason(run.status(), Reason::RUN_NOT_FOUND)) return run.status();
+  if (run.ok()) {
+    if (options.parent <= run->latest_version) return absl::OkStatus();
+    // Above `latest` there may be versions in quarantine.
+    const auto found = repository.GetCheckpoint({options.run, absl::StrCat(options.parent)});
+    if (!HasReason(found.status(), Reason::CHECKPOINT_NOT_FOUND)) return found.status();
+  } else if (!options.create_run) {
+    return run.status();
+  }
+  const std::string name =
+      wire::FormatCheckpoint(ToAbsl(options.run.project), ToAbsl(options.run.run), absl::StrCat(options.parent));
+  return MakeError(
+      Reason::CHECKPOINT_NOT_FOUND,
+      absl::StrCat("the parent ", name, " does not exist; give the version this one was trained from, or 0"),
+      {{"checkpoint", name}});
+}
+
 absl::StatusOr<std::optional<Digest>> Sha256FromProto(const std::string& hex) {
   if (hex.empty()) return std::optional<Digest>();
   std::string raw;

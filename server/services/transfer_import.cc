@@ -41,6 +41,7 @@ class ImportSink final : public rpc::UploadSink {
     SCONCE_RETURN_IF_ERROR(first.ReadHeader(header));
     call.SetResource(ToAbsl(header.push().parent()));
     SCONCE_ASSIGN_OR_RETURN(options_, PushOptionsFromProto(call, header.push()));
+    SCONCE_RETURN_IF_ERROR(CheckParent(repository_, options_));
     if (header.opaque()) options_.kind = repository::CheckpointKind::kOpaque;
     SCONCE_ASSIGN_OR_RETURN(const std::optional<Digest> sha256, Sha256FromProto(header.sha256()));
     return file_.Open(repository_, sha256);

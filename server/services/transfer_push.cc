@@ -40,7 +40,7 @@ class PushSink final : public rpc::UploadSink {
     SCONCE_RETURN_IF_ERROR(first.ReadHeader(header));
     call.SetResource(ToAbsl(header.parent()));
     SCONCE_ASSIGN_OR_RETURN(options_, PushOptionsFromProto(call, header));
-    return absl::OkStatus();
+    return CheckParent(repository_, options_);
   }
 
   absl::Status TakeManifest(const std::vector<ByteSpan>& pieces) override {
