@@ -51,6 +51,15 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
 }
 
+// A deployment that runs the module, or "".
+std::string DeploymentOf(const inference::ModelManager& models, const inference::RunId& run,
+                         const std::string& module) {
+  for (const inference::DeploymentStatus& status : models.List()) {
+    if (status.spec.module_run == run && status.spec.module == module) return status.model;
+  }
+  return "";
+}
+
 void SetChannelArguments(grpc::ServerBuilder& builder) {
   // Two servers on one port would share its connections at random.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -147,7 +156,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
       std::all_of(config.listen.begin(), config.listen.end(), [](const auto& a) { return IsLocalAddress(a); });
   if (!local) names.erase(names.begin());
   parts->health = std::make_unique<services::HealthService>(runtime, names);
-  parts->services.push_back(services::MakeCheckpointService(runtime, repository));
+  const inference::ModelManager& models = *parts->models;
+  parts->services.push_back(services::MakeCheckpointService(
+      runtime, repository, [&models](const repository::RunName& run, const std::string& module) {
+        return DeploymentOf(models, {run.project, run.run}, module);
+      }));
   parts->services.push_back(services::NewTransferService(repository, runtime));
   parts->services.push_back(services::MakeAdminService(runtime, repository, kVersion));
   parts->services.push_back(services::MakeModelService(runtime, *parts->models));
@@ -180,6 +193,7 @@ void Server::Drain(const std::function<void(absl::Duration)>& wait) {
   if (parts.config.grace_period > absl::ZeroDuration()) wait(parts.config.grace_period);
   parts.runtime->StartDraining();
   parts.health->EndWatches();
+  parts.workers->CancelLoads();  // a deployment under way ends now, not after its minute
   parts.grpc_server->Shutdown(std::chrono::system_clock::now() +
                               absl::ToChronoMicroseconds(parts.config.drain_timeout));
   parts.grpc_server->Wait();

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "sconce/v1/checkpoint_service.pb.h"
 #include "server/rpc/call.h"
+#include "server/services/checkpoint_service.h"
 #include "storage/repository/repository.h"
 
 // What each call of CheckpointService does: translate, ask the repository, translate back. Each may block on the disk.
@@ -35,7 +36,8 @@ absl::Status DeleteAlias(Repository&, CallScope&, const v1::DeleteAliasRequest&,
 
 absl::Status GetModule(Repository&, CallScope&, const v1::GetModuleRequest&, v1::Module&);
 absl::Status ListModules(Repository&, CallScope&, const v1::ListModulesRequest&, v1::ListModulesResponse&);
-absl::Status DeleteModule(Repository&, CallScope&, const v1::DeleteModuleRequest&, google::protobuf::Empty&);
+// CHECKPOINT_PROTECTED when `module_user` (may be null) names a deployment.
+absl::Status DeleteModule(Repository&, CallScope&, const v1::DeleteModuleRequest&, const ModuleUser& module_user);
 
 }  // namespace sconce::services
 

@@ -2,6 +2,8 @@
 
 #include <grpcpp/server_context.h>
 
+#include <utility>
+
 #include "sconce/v1/checkpoint_service.grpc.pb.h"
 #include "server/rpc/unary.h"
 #include "server/rpc/unimplemented.h"
@@ -15,7 +17,8 @@ constexpr char kService[] = "sconce.v1.CheckpointService";
 // Takes each call to its function in checkpoint_calls.h.
 class CheckpointService final : public v1::CheckpointService::CallbackService {
  public:
-  CheckpointService(rpc::CallRuntime& runtime, Repository& repository) : runtime_(runtime), repository_(repository) {}
+  CheckpointService(rpc::CallRuntime& runtime, Repository& repository, ModuleUser module_user)
+      : runtime_(runtime), repository_(repository), module_user_(std::move(module_user)) {}
 
   using Context = grpc::CallbackServerContext;
   using Reactor = grpc::ServerUnaryReactor;
@@ -78,7 +81,10 @@ class CheckpointService final : public v1::CheckpointService::CallbackService {
   }
   Reactor* DeleteModule(Context* context, const v1::DeleteModuleRequest* request,
                         google::protobuf::Empty* response) override {
-    return Answer(context, "DeleteModule", request, response, services::DeleteModule);
+    return rpc::HandleUnary(runtime_, context, {kService, "DeleteModule"}, request, response,
+                            [this](CallScope& scope, const v1::DeleteModuleRequest& req, google::protobuf::Empty&) {
+                              return services::DeleteModule(repository_, scope, req, module_user_);
+                            });
   }
 
   Reactor* PlanLoad(Context* context, const v1::PlanLoadRequest*, v1::PlanLoadResponse*) override {
@@ -110,12 +116,14 @@ class CheckpointService final : public v1::CheckpointService::CallbackService {
 
   rpc::CallRuntime& runtime_;
   Repository& repository_;
+  const ModuleUser module_user_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeCheckpointService(rpc::CallRuntime& runtime, repository::Repository& repository) {
-  return std::make_unique<CheckpointService>(runtime, repository);
+std::unique_ptr<grpc::Service> MakeCheckpointService(rpc::CallRuntime& runtime, repository::Repository& repository,
+                                                     ModuleUser module_user) {
+  return std::make_unique<CheckpointService>(runtime, repository, std::move(module_user));
 }
 
 }  // namespace sconce::services

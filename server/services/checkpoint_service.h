@@ -1,22 +1,29 @@
 #ifndef SCONCE_SERVER_SERVICES_CHECKPOINT_SERVICE_H_
 #define SCONCE_SERVER_SERVICES_CHECKPOINT_SERVICE_H_
 
+#include <functional>
 #include <memory>
+#include <string>
 
 namespace grpc {
 class Service;
 }
 namespace sconce::repository {
 class Repository;
-}
+struct RunName;
+}  // namespace sconce::repository
 namespace sconce::rpc {
 class CallRuntime;
 }
 
 namespace sconce::services {
 
-// sconce.v1.CheckpointService over `repository`. Both arguments are borrowed and outlive the service.
-std::unique_ptr<grpc::Service> MakeCheckpointService(rpc::CallRuntime& runtime, repository::Repository& repository);
+// Names a deployment that runs a module, or "": such a module is not deleted. Called from any thread.
+using ModuleUser = std::function<std::string(const repository::RunName& run, const std::string& module)>;
+
+// sconce.v1.CheckpointService over `repository`. The references are borrowed and outlive the service.
+std::unique_ptr<grpc::Service> MakeCheckpointService(rpc::CallRuntime& runtime, repository::Repository& repository,
+                                                     ModuleUser module_user = nullptr);
 
 }  // namespace sconce::services
 

@@ -42,10 +42,9 @@ absl::StatusOr<Position> ParsePosition(const std::string& start) {
   return position;
 }
 
-// The manifest as selected and mapped. `selected` holds it unless it is the stored one.
+// The manifest as selected and mapped.
 struct View {
-  std::optional<format::Manifest> changed;
-  const format::Manifest* manifest = nullptr;
+  std::optional<format::Manifest> changed;  // absent: the stored one as it is
   std::vector<format::MappedDevice> mapped;
 };
 
@@ -61,7 +60,6 @@ absl::StatusOr<View> MakeView(const format::Manifest& stored, const v1::Describe
     if (!view.changed.has_value()) view.changed = stored;
     SCONCE_ASSIGN_OR_RETURN(view.mapped, format::MapDevices(mapping, *view.changed));
   }
-  view.manifest = view.changed.has_value() ? &*view.changed : &stored;
   return view;
 }
 
@@ -88,8 +86,9 @@ absl::Status DescribeCheckpoint(Repository& repository, CallScope& scope, const 
   }
 
   SCONCE_ASSIGN_OR_RETURN(const View view, MakeView(open->manifest(), request));
+  const format::Manifest& manifest = view.changed.has_value() ? *view.changed : open->manifest();
   if (position.entry == 0) {
-    *response.mutable_totals() = wire::ToProto(format::CountTotals(*view.manifest));
+    *response.mutable_totals() = wire::ToProto(format::CountTotals(manifest));
     for (const format::MappedDevice& mapped : view.mapped) *response.add_mapped_devices() = wire::ToProto(mapped);
   }
 
@@ -99,7 +98,7 @@ absl::Status DescribeCheckpoint(Repository& repository, CallScope& scope, const 
     SCONCE_RETURN_IF_ERROR(scope.CheckCancelled());
     SCONCE_ASSIGN_OR_RETURN(
         const format::EntryPage page,
-        format::ListEntries(*view.manifest, next, std::min(page_size - response.entries_size(), kEntriesPerStep)));
+        format::ListEntries(manifest, next, std::min(page_size - response.entries_size(), kEntriesPerStep)));
     int64_t taken = 0;
     for (const format::Entry& entry : page.entries) {
       *response.add_entries() = wire::ToProto(entry);

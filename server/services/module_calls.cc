@@ -1,6 +1,8 @@
 // TorchScript modules; their bytes are TransferService's.
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "base/error.h"
 #include "base/status_macros.h"
 #include "proto/wire/resource_name.h"
 #include "server/services/checkpoint_calls.h"
@@ -27,10 +29,18 @@ absl::Status ListModules(Repository& repository, CallScope& scope, const v1::Lis
 }
 
 absl::Status DeleteModule(Repository& repository, CallScope& scope, const v1::DeleteModuleRequest& request,
-                          google::protobuf::Empty&) {
+                          const ModuleUser& module_user) {
   SCONCE_ASSIGN_OR_RETURN(const wire::ChildRef ref, wire::ParseModule(request.name()));
   scope.SetResource(request.name());
-  return repository.DeleteModule(ToRunName(ref.run), ref.id);
+  const repository::RunName run = ToRunName(ref.run);
+  const std::string model = module_user ? module_user(run, ref.id) : "";
+  if (!model.empty()) {
+    return MakeError(Reason::CHECKPOINT_PROTECTED,
+                     absl::StrCat("module ", ref.id, " of run ", run.run, " is run by the deployment ", model,
+                                  "; undeploy that first"),
+                     {{"module", request.name()}, {"model", wire::FormatModel(model)}});
+  }
+  return repository.DeleteModule(run, ref.id);
 }
 
 }  // namespace sconce::services

@@ -103,7 +103,7 @@ TEST_F(CheckpointCallsTest, UpdateSetsLabelsPinExpiryAndAddsMetrics) {
   EXPECT_TRUE(std::isnan(updated.metrics().at("odd")));
 
   update.Clear();
-  given.set_name("projects/default/runs/r/checkpoints/1");
+  update.mutable_checkpoint()->set_name("projects/default/runs/r/checkpoints/1");
   for (const char* path : {"pinned", "expire_time"}) update.mutable_update_mask()->add_paths(path);
   ASSERT_OK_AND_ASSIGN(const v1::Checkpoint cleared, Call(&Stub::UpdateCheckpoint, update));
   EXPECT_FALSE(cleared.pinned());

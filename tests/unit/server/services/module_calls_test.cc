@@ -8,6 +8,7 @@ namespace sconce::services {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 class ModuleCallsTest : public CheckpointServiceTest {
  protected:
@@ -50,6 +51,16 @@ TEST_F(ModuleCallsTest, ListIsByNameAndPaged) {
     request.set_page_token(page.next_page_token());
   } while (!request.page_token().empty());
   EXPECT_THAT(names, ElementsAre(Name("a"), Name("b"), Name("c")));
+}
+
+TEST_F(ModuleCallsTest, AModuleThatADeploymentRunsIsNotDeleted) {
+  PushModule("net", std::string(2000, 'x'));
+  deployed_module_ = "net";
+  v1::DeleteModuleRequest request;
+  request.set_name(Name("net"));
+  EXPECT_THAT(Call(&Stub::DeleteModule, request), FailsWith(Reason::CHECKPOINT_PROTECTED, HasSubstr("some-model")));
+  deployed_module_ = "";
+  EXPECT_OK(Call(&Stub::DeleteModule, request));
 }
 
 TEST_F(ModuleCallsTest, DeleteOnce) {

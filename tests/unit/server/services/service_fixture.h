@@ -31,7 +31,10 @@ class CheckpointServiceTest : public ::testing::Test {
     auto opened = repository::Repository::Open(options);
     SCONCE_CHECK(opened.ok());
     repository_ = *std::move(opened);
-    service_ = MakeCheckpointService(runtime_, *repository_);
+    service_ =
+        MakeCheckpointService(runtime_, *repository_, [this](const repository::RunName&, const std::string& module) {
+          return module == deployed_module_ ? "some-model" : "";
+        });
     server_ = std::make_unique<InProcessServer>(std::vector<grpc::Service*>{service_.get()});
     stub_ = v1::CheckpointService::NewStub(server_->channel());
   }
@@ -71,6 +74,7 @@ class CheckpointServiceTest : public ::testing::Test {
   }
 
   const TempDir folder_;
+  std::string deployed_module_;  // set before a call
   std::unique_ptr<repository::Repository> repository_;
   rpc::CallRuntime runtime_{rpc::RuntimeOptions()};
   std::unique_ptr<grpc::Service> service_;
