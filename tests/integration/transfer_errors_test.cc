@@ -140,6 +140,26 @@ TEST_F(TransferErrorsTest, AClientThatGoesAwayLeavesNothing) {
   EXPECT_EQ(Snapshot(), before);
 }
 
+TEST_F(TransferErrorsTest, ABrokenStreamIsNotTakenForItsEnd) {
+  // An opaque file has no end of its own: only the client's half-close says that it is whole.
+  ASSERT_OK(Push(Header(), Tensors({2000})));
+  const std::string before = Snapshot();
+  v1::ImportCheckpointRequest::Header header;
+  *header.mutable_push() = Header();
+  header.set_opaque(true);
+  const auto messages = FileMessages<v1::ImportCheckpointRequest>(header, RandomBytes(100'000, 1));
+  for (int i = 0; i < 200; ++i) {
+    grpc::ClientContext context;
+    v1::Checkpoint answer;
+    const auto writer = stub_->ImportCheckpoint(&context, &answer);
+    for (const auto& message : messages) ASSERT_TRUE(writer->Write(message));
+    context.TryCancel();
+    EXPECT_THAT(wire::FromGrpcStatus(writer->Finish()), FailsWith(Reason::CALL_CANCELLED));
+  }
+  StopServer();
+  EXPECT_EQ(Snapshot(), before);
+}
+
 TEST_F(TransferErrorsTest, ImportRefusesWhatItCannotRead) {
   const std::string good = DataFile("general_sgd.tar"), evil = DataFile("evil_system.pt");
   v1::ImportCheckpointRequest::Header header;
