@@ -185,9 +185,9 @@ CASES = {
     "a mask of something immutable": (
         call(
             "checkpoints", "UpdateCheckpoint",
-            checkpoints.UpdateCheckpointRequest(checkpoint={"name": f"{RUN}/checkpoints/1"}, update_mask={"paths": ["version"]}),
+            checkpoints.UpdateCheckpointRequest(checkpoint={"name": f"{RUN}/checkpoints/1"}, update_mask={"paths": ["epoch"]}),
         ),
-        "INVALID_ARGUMENT", "UPDATE_MASK_INVALID", "version",
+        "INVALID_ARGUMENT", "UPDATE_MASK_INVALID", "epoch",
     ),
     "an unknown module": (call("transfer", "FetchModule", transfer.FetchModuleRequest(name=f"{RUN}/modules/net")), "NOT_FOUND", "MODULE_NOT_FOUND", "net"),
     "a call of a later release": (

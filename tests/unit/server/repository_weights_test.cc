@@ -119,9 +119,9 @@ TEST_F(RepositoryWeightsTest, WhatIsNoStateDictIsRefusedSayingWhy) {
   b.Dict({{b.Str("by_int"), by_int}, {b.Str("with_int"), with_int}, {b.Str("meta"), meta}, {b.Str("list"), list}});
   const int64_t version = Push(b.Build(), "");
   const auto open = [&](const std::string& path) { return weights_->OpenWeights(kRun, version, path); };
-  EXPECT_THAT(open("/by_int"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("a key that is no str")));
+  EXPECT_THAT(open("/by_int"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("a key of type int")));
   EXPECT_THAT(open("/with_int"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("\"n\" is a int")));
-  EXPECT_THAT(open("/meta"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("meta device")));
+  EXPECT_THAT(open("/meta"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("meta tensor")));
   EXPECT_THAT(open("/list"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("it is a list")));
   EXPECT_THAT(open(""), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH));
   EXPECT_THAT(open("/nothing"), FailsWith(Reason::PATH_NOT_FOUND));
