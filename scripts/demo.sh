@@ -40,19 +40,19 @@ export SCONCE_TARGET
 show sconce health
 
 step "Push files that torch.save wrote, one of them on GPUs"
-show sconce push tests/data/general_sgd.tar resnet
-show sconce push tests/data/cuda_mixed.pt resnet --metric loss=0.2
-show sconce push tests/data/state_dict.pt resnet
+show sconce push tests/data/cuda_mixed.pt resnet
+show sconce push tests/data/state_dict.pt resnet --epoch 5 --metric loss=0.31
+show sconce push tests/data/general_sgd.tar tutorial
 show sconce runs
 show sconce ls resnet
 
 step "Look into one"
-show sconce show resnet@1
+show sconce show resnet@best --exclude '/optimizer_state_dict'
 
 step "Fetch the best, which was saved on GPUs, onto this CPU"
 show sconce pull resnet@best -o "$work/best.pt" --map-location cpu
 judge mapped "$work/best.pt" tests/data/cuda_mixed.pt
-show sconce pull resnet@1 -o "$work/back.tar"
+show sconce pull tutorial@latest -o "$work/back.tar"
 judge same "$work/back.tar" tests/data/general_sgd.tar
 
 step "Refuse what would run code"

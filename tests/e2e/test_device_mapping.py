@@ -117,6 +117,18 @@ def test_one_branch(rpc, mixed, tmp_path):
     assert refusal(rpc, mixed, selection={"root": "/nett"})[0][:2] == ("NOT_FOUND", "PATH_NOT_FOUND")
 
 
+def test_describing_a_part_as_it_would_be_mapped(rpc, mixed):
+    request = stubs.checkpoints.DescribeCheckpointRequest(
+        name=mixed, selection={"root": "/net", "exclude": ["/f*"]}, device_mapping={"device": "cpu"}
+    )
+    answer = rpc.checkpoints.DescribeCheckpoint(request, timeout=10)
+    assert [(one.path, one.device) for one in answer.entries if one.type == "tensor"] == [
+        ("/second", "cpu"), ("/third", "cpu"), ("/view_of_first", "cpu"),
+    ]
+    assert answer.totals.tensor_count == 3
+    assert {getattr(m, "from") for m in answer.mapped_devices} == {"cuda:0", "cuda:1"}
+
+
 def test_the_tool_maps_too(server, rpc, mixed, run, tmp_path):
     out = tmp_path / "out.pt"
     result = server.sconce("pull", f"{run}@latest", "-o", out, "--map-location", "cpu")
