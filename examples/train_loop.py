@@ -33,7 +33,7 @@ def images(count, seed):
     patterns = torch.rand(10, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     noise = torch.Generator().manual_seed(seed)
     labels = torch.randint(10, (count,), generator=noise)
-    return patterns[labels] + 0.8 * torch.randn(count, 3, 32, 32, generator=noise), labels
+    return patterns[labels] + 0.6 * torch.randn(count, 3, 32, 32, generator=noise), labels
 
 
 def push(stub, run, checkpoint):

@@ -20,7 +20,7 @@ trap cleanup EXIT
 if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
 steps=0
 step() { steps=$((steps + 1)); printf '\n%s%d. %s%s\n' "$bold" "$steps" "$*" "$plain"; }
-show() { printf '   $ %s\n' "${*//$work\//}"; "$@" 2>&1 | sed 's/^/     /'; }
+show() { printf '   $ %s\n' "${*//$work\//}"; "$@" 2>&1 | sed "s|$work/||g; s/^/     /"; }
 right() { printf '   ok: %s\n' "$*"; }
 wrong() { printf '   WRONG: %s\n' "$*"; exit 1; }
 judge() { $python scripts/demo_judge.py "$@" | sed 's/^/   ok: /'; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills the real server with SIGKILL at random moments under concurrent pushes, and holds it to its promises after each restart.
 
-    SCONCE_KILLS=100 kill9.py [--seed N] [--keep]
+    kill9.py [--kills N] [--seed N]          default: SCONCE_KILLS from the environment, else 100 kills
 
 * A push that was acknowledged is there, whole, under the version that was answered: its bytes are compared.
 * A push that was not acknowledged is there at most once, and then whole. Its retry with the same request_id answers that version,
@@ -20,6 +20,7 @@ import os
 import pathlib
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -56,18 +57,20 @@ class Push:
         made = client.import_file(self.run, self.file, self.request_id, push={"checkpoint": checkpoint}, timeout=timeout, piece=300_000)
         self.version = made.version
 
-    def send_by_tool(self, server, folder):
-        """Through `sconce push`. True when it was acknowledged."""
+    def send_by_tool(self, server, folder, started=lambda process: None):
+        """Through `sconce push`, a process of its own, which `started` gets. True when it was acknowledged."""
         self.by_tool = True
         path = folder / f"{self.request_id}.pt"
         path.write_bytes(self.file)
-        try:
-            result = server.sconce("push", path, self.run, "--request-id", self.request_id, "--label", f"push={self.request_id}", "-o", "name", check=False)
-        finally:
-            path.unlink()
-        if result.returncode == 0:
-            self.version = int(result.stdout.strip().rpartition("/")[2])
-        return result.returncode == 0
+        command = [sconced.BIN / "sconce", "push", path, self.run, "--request-id", self.request_id, "--label", f"push={self.request_id}", "-o", "name"]
+        environment = {**os.environ, "SCONCE_TARGET": server.target}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            started(process)
+            said, _ = process.communicate(timeout=120)
+        path.unlink()
+        if process.returncode == 0:
+            self.version = int(said.strip().rpartition("/")[2])
+        return process.returncode == 0
 
 
 def content_digest(data):
@@ -111,6 +114,7 @@ class Story:
         self.deleted = set()  # acknowledged deletions
         self.doubtful_deletions = set()  # asked for, not acknowledged
         self.retried = self.found_whole = 0
+        self.tool = None  # the `sconce push` that runs, if one does
         self.lock = threading.Lock()
 
     def pusher(self, stop, doubtful, by_tool):
@@ -121,7 +125,7 @@ class Story:
                 push = self.contents.make()
                 try:
                     if by_tool:
-                        acknowledged = push.send_by_tool(self.server, self.folder)
+                        acknowledged = push.send_by_tool(self.server, self.folder, lambda process: self.tool_started(process, stop))
                     else:
                         push.send(client, timeout=20)
                         acknowledged = True
@@ -138,6 +142,11 @@ class Story:
             pass
         finally:
             client.close()
+
+    def tool_started(self, process, stop):
+        self.tool = process
+        if stop.is_set():
+            process.kill()
 
     def remember(self, push):
         key = (push.run, push.version)
@@ -167,6 +176,9 @@ class Story:
         time.sleep(self.random.uniform(0, longest))  # the moment is the experiment
         self.server.kill()
         stop.set()
+        if self.tool is not None:
+            self.tool.kill()  # else it would try again for a while, as it should
+            self.tool = None
         for thread in threads:
             thread.join()
         return doubtful
@@ -238,24 +250,17 @@ class Story:
         return len(after)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=int(os.environ.get("SCONCE_KILLS", "100")))
-    parser.add_argument("--seed", type=int, default=None, help="default: another one each time; it is printed")
-    parser.add_argument("--longest", type=float, default=0.8, help="a kill comes at most this many seconds after the start")
-    parser.add_argument("--keep", action="store_true", help="keep the data directory")
-    options = parser.parse_args()
-    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="sconce-kill9-"))
-    print(f"kill9: {options.kills} kills, seed {seed}, in {folder}", flush=True)
-
-    story, began, failed = Story(folder, seed), time.monotonic(), True
+def tell(folder, seed, kills, longest):
+    """`kills` kills of a server on one data directory. Returns what came of it, for the summary."""
+    story, slowest, began = Story(folder, seed), 0.0, time.monotonic()
     try:
-        for number in range(1, options.kills + 1):
+        for number in range(1, kills + 1):
             known = len(story.acknowledged)
-            doubtful = story.kill_once(options.longest)
+            doubtful = story.kill_once(longest)
             recent = list(story.acknowledged.values())[known:]
+            restarted = time.monotonic()
             story.server.start()
+            slowest = max(slowest, time.monotonic() - restarted)
             count = story.check(doubtful, recent)
             story.server.kill()  # also a kill: right after recovery
             if number % 10 == 0:
@@ -263,19 +268,34 @@ def main():
         story.server.start()
         count = story.check([], [], thorough=True)
         assert story.server.stop() == 0
-        failed = False
+    except BaseException:
+        print(f"kill9: FAILED; the data is in {folder}\n{story.server.log_tail()}", flush=True)
+        raise
     finally:
         if story.server.process is not None and story.server.process.poll() is None:
             story.server.kill()
-        if failed:
-            print(f"kill9: FAILED with --seed {seed}; the data is in {folder}\n{story.server.log_tail()}", flush=True)
-        elif not options.keep:
-            shutil.rmtree(folder)
     assert story.retried, "no push was ever in flight at a kill: the test tests nothing"
-    print(
-        f"kill9: {options.kills} kills: {len(story.acknowledged)} acknowledged versions, {count} there after {len(story.deleted)} deletions, "
-        f"{story.retried} pushes cut off, of which {story.found_whole} were there whole; {time.monotonic() - began:.0f} s"
+    return (
+        f"{len(story.acknowledged)} acknowledged versions, {count} there after {len(story.deleted)} deletions, {story.retried} pushes cut off, "
+        f"of which {story.found_whole} were there whole; slowest restart {slowest:.2f} s; {time.monotonic() - began:.0f} s in all"
     )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=int(os.environ.get("SCONCE_KILLS", "100")))
+    parser.add_argument("--seed", type=int, default=None, help="default: another one each time; it is printed")
+    parser.add_argument("--longest", type=float, default=0.6, help="a kill comes at most this many seconds after the start")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+
+    # A new data directory for each hundred: every check lists all versions there are.
+    for first in range(0, options.kills, 100):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="sconce-kill9-"))
+        kills = min(100, options.kills - first)
+        print(f"kill9: {kills} kills, --seed {seed + first}, in {folder}", flush=True)
+        print(f"kill9: {kills} kills: {tell(folder, seed + first, kills, options.longest)}", flush=True)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
