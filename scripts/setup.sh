@@ -16,6 +16,7 @@ declare -A groups=(
   [test]="libgtest-dev libgmock-dev nlohmann-json3-dev python3 python3-torch python3-numpy python3-grpcio python3-protobuf python3-pytest"
   [fuzz]="clang-14|clang libclang-rt-14-dev|libclang-rt-dev"
   [bench]="libbenchmark-dev"
+  [bench]="libbenchmark-dev"
   [lint]="clang-format-14|clang-format"
   [roots]="debootstrap ca-certificates"
 )

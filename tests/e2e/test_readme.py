@@ -1,0 +1,46 @@
+"""README.md's tour is run as it stands: what it shows is what happens."""
+
+import os
+import re
+import subprocess
+
+import conftest
+import sconced
+from test_lifecycle import grpcurl
+
+README = (conftest.SOURCE / "README.md").read_text(encoding="utf-8")
+
+
+def commands():
+    """(command, output as shown) of the tour's console blocks, in order."""
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def masked(output):
+    """Without what differs from one run to the next."""
+    output = re.sub(r'("(?:request_id|etag)": )"[0-9a-f]+"', r'\1"..."', output)
+    return re.sub(r'("\w*_time": )"[^"]+"', r'\1"..."', output).rstrip()
+
+
+def test_the_tour(server):
+    folder = os.path.dirname(grpcurl())
+    environment = {**os.environ, "SCONCE_TARGET": server.target, "PATH": f"{sconced.BIN}:{folder}:{os.environ['PATH']}"}
+    told = commands()
+    assert len(told) >= 10
+    for command, shown in told:
+        if "--module" in command and not (sconced.BIN / "sconce-torch-worker").exists():
+            break
+        here = command.replace("127.0.0.1:7433", server.target)
+        result = subprocess.run(here, shell=True, cwd=conftest.SOURCE, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert masked(result.stdout + result.stderr) == masked(shown), command
+
+
+def test_what_it_names_is_there():
+    for name in re.findall(r"`([a-z]+/[\w./]+|[A-Z]\w+(?:\.md)?)`", README):
+        if not name.startswith("build/"):
+            assert (conftest.SOURCE / name).exists(), name
