@@ -21,7 +21,7 @@ elif [[ ${1:-} = --fix ]]; then
   sources | xargs -0 -r -n 20 -P "$(nproc)" "$formatter" -i
   echo "lint: formatted with $("$formatter" --version)"
 else
-  unformatted=$(sources | xargs -0 -r -n 20 -P "$(nproc)" "$formatter" --dry-run -Werror 2>&1 | sed -n 's/:[0-9]*:[0-9]*: error.*//p' | sort -u)
+  unformatted=$(sources | xargs -0 -r -n 20 -P "$(nproc)" "$formatter" --dry-run -Werror 2>&1 | sed -n 's/:[0-9]*:[0-9]*: error.*//p' | sort -u || true)
   [[ -z $unformatted ]] || { printf 'lint: not formatted (run make format):\n%s\n' "$unformatted"; failed=1; }
 fi
 
