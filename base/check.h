@@ -7,6 +7,7 @@ namespace sconce {
 }  // namespace sconce
 
 // An invariant of ours: false means a bug, and the process ends. Bad input and a bad environment are a Status instead.
-#define SCONCE_CHECK(condition) ((condition) ? static_cast<void>(0) : ::sconce::CheckFailed(__FILE__, __LINE__, #condition))
+#define SCONCE_CHECK(condition) \
+  ((condition) ? static_cast<void>(0) : ::sconce::CheckFailed(__FILE__, __LINE__, #condition))
 
 #endif  // SCONCE_BASE_CHECK_H_

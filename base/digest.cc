@@ -28,8 +28,12 @@ Fingerprint Canonical(XXH128_hash_t hash) {
 
 }  // namespace
 
-bool Digest::FromBytes(absl::string_view raw, Digest& out) { return CopyExactly(raw, out); }
-bool Fingerprint::FromBytes(absl::string_view raw, Fingerprint& out) { return CopyExactly(raw, out); }
+bool Digest::FromBytes(absl::string_view raw, Digest& out) {
+  return CopyExactly(raw, out);
+}
+bool Fingerprint::FromBytes(absl::string_view raw, Fingerprint& out) {
+  return CopyExactly(raw, out);
+}
 
 Digest Sha256(ByteSpan data) {
   Digest digest;
@@ -37,7 +41,9 @@ Digest Sha256(ByteSpan data) {
   return digest;
 }
 
-Fingerprint Xxh3(ByteSpan data) { return Canonical(XXH3_128bits(data.data(), data.size())); }
+Fingerprint Xxh3(ByteSpan data) {
+  return Canonical(XXH3_128bits(data.data(), data.size()));
+}
 
 struct Sha256Hasher::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -66,12 +72,18 @@ struct Xxh3Hasher::State {
   ~State() { XXH3_freeState(state); }
 };
 
-Xxh3Hasher::Xxh3Hasher() : state_(std::make_unique<State>()) { XXH3_128bits_reset(state_->state); }
+Xxh3Hasher::Xxh3Hasher() : state_(std::make_unique<State>()) {
+  XXH3_128bits_reset(state_->state);
+}
 Xxh3Hasher::~Xxh3Hasher() = default;
 Xxh3Hasher::Xxh3Hasher(Xxh3Hasher&&) noexcept = default;
 Xxh3Hasher& Xxh3Hasher::operator=(Xxh3Hasher&&) noexcept = default;
 
-void Xxh3Hasher::Update(ByteSpan data) { XXH3_128bits_update(state_->state, data.data(), data.size()); }
-Fingerprint Xxh3Hasher::Finish() const { return Canonical(XXH3_128bits_digest(state_->state)); }
+void Xxh3Hasher::Update(ByteSpan data) {
+  XXH3_128bits_update(state_->state, data.data(), data.size());
+}
+Fingerprint Xxh3Hasher::Finish() const {
+  return Canonical(XXH3_128bits_digest(state_->state));
+}
 
 }  // namespace sconce

@@ -29,8 +29,8 @@ struct Digest {
   }
 };
 
-// XXH3-128, in its canonical big-endian byte order: the fingerprint of a chunk and the checksum of every delivered piece.
-// Not an identity: content is shared only between equal Digests.
+// XXH3-128, in its canonical big-endian byte order: the fingerprint of a chunk and the checksum of every delivered
+// piece. Not an identity: content is shared only between equal Digests.
 struct Fingerprint {
   std::array<uint8_t, 16> bytes{};
 

@@ -9,7 +9,8 @@
 namespace sconce {
 namespace {
 
-// The payload holds length-prefixed strings: reason, then key, value, key, value. It never leaves the process; proto/wire turns it into ErrorInfo.
+// The payload holds length-prefixed strings: reason, then key, value, key, value. It never leaves the process;
+// proto/wire turns it into ErrorInfo.
 constexpr char kPayloadUrl[] = "sconce.base.ErrorDetail";
 
 struct ReasonRow {
@@ -42,10 +43,15 @@ bool TakeString(absl::string_view& in, std::string& out) {
 
 }  // namespace
 
-absl::string_view ReasonName(Reason reason) { return kReasons[static_cast<size_t>(reason)].name; }
-absl::StatusCode ReasonCode(Reason reason) { return kReasons[static_cast<size_t>(reason)].code; }
+absl::string_view ReasonName(Reason reason) {
+  return kReasons[static_cast<size_t>(reason)].name;
+}
+absl::StatusCode ReasonCode(Reason reason) {
+  return kReasons[static_cast<size_t>(reason)].code;
+}
 
-absl::Status MakeRemoteError(absl::StatusCode code, absl::string_view reason, absl::string_view message, const ErrorMetadata& metadata) {
+absl::Status MakeRemoteError(absl::StatusCode code, absl::string_view reason, absl::string_view message,
+                             const ErrorMetadata& metadata) {
   absl::Status status(code, message);
   std::string payload;
   AppendString(payload, reason);
@@ -87,9 +93,10 @@ absl::Status Annotate(const absl::Status& status, absl::string_view context) {
 
 absl::Status ErrnoToStatus(int error_number, absl::string_view what) {
   const bool full = error_number == ENOSPC || error_number == EDQUOT;
-  return MakeError(full ? Reason::DISK_FULL : Reason::IO_ERROR,
-                   absl::StrCat(what, ": ", std::strerror(error_number), full ? "; free space on the data directory's disk" : ""),
-                   {{"errno", std::to_string(error_number)}});
+  return MakeError(
+      full ? Reason::DISK_FULL : Reason::IO_ERROR,
+      absl::StrCat(what, ": ", std::strerror(error_number), full ? "; free space on the data directory's disk" : ""),
+      {{"errno", std::to_string(error_number)}});
 }
 
 }  // namespace sconce

@@ -20,7 +20,8 @@ class WritableFile {
   virtual absl::Status WriteAt(int64_t offset, ByteSpan data) = 0;
   virtual absl::Status Truncate(int64_t size_bytes) = 0;
   virtual absl::Status SetMode(uint32_t mode) = 0;
-  // Data and size are durable when this returns OK (fdatasync). The directory entry is not: see FileSystem::SyncDirectory.
+  // Data and size are durable when this returns OK (fdatasync). The directory entry is not: see
+  // FileSystem::SyncDirectory.
   virtual absl::Status Sync() = 0;
 };
 
@@ -31,28 +32,31 @@ class ReadableFile {
   virtual int64_t size_bytes() const = 0;
   // Fills `out` from `offset`; reading past the end is IO_ERROR.
   virtual absl::Status ReadAt(int64_t offset, absl::Span<uint8_t> out) const = 0;
-  // The whole file as one shared read-only mapping, made on first use and kept until this object dies. Touching it can raise
-  // SIGBUS on a disk error: call Populate on the range first, in a thread that may block.
+  // The whole file as one shared read-only mapping, made on first use and kept until this object dies. Touching it can
+  // raise SIGBUS on a disk error: call Populate on the range first, in a thread that may block.
   virtual absl::StatusOr<ByteSpan> Map() const = 0;
-  // Reads the range of the mapping into memory (MADV_POPULATE_READ): a disk error is then an error here, not a signal later.
+  // Reads the range of the mapping into memory (MADV_POPULATE_READ): a disk error is then an error here, not a signal
+  // later.
   virtual absl::Status Populate(int64_t offset, int64_t size_bytes) const = 0;
   // The descriptor, borrowed: for passing to a worker process.
   virtual int fd() const = 0;
 };
 
 struct CreateOptions {
-  bool direct = false;    // O_DIRECT where the file system allows it: offsets, sizes and buffers are then multiples of kDirectAlignment
+  bool direct = false;  // O_DIRECT where the file system allows it: offsets, sizes and buffers are then multiples of
+                        // kDirectAlignment
   uint32_t mode = 0640;
 };
 inline constexpr int64_t kDirectAlignment = 4096;
 
-// The files Sconce keeps. One implementation over POSIX; tests wrap it to drop what was not synced or to fail on purpose.
-// Thread-safe. Paths are absolute or relative to the working directory, as given at start.
+// The files Sconce keeps. One implementation over POSIX; tests wrap it to drop what was not synced or to fail on
+// purpose. Thread-safe. Paths are absolute or relative to the working directory, as given at start.
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
   // Creates a file that must not exist.
-  virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path, const CreateOptions& options) = 0;
+  virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path,
+                                                               const CreateOptions& options) = 0;
   virtual absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenRead(const std::string& path) = 0;
   // Atomic; replaces `to`. Durable after SyncDirectory of both directories.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;

@@ -19,7 +19,8 @@ Severity g_minimum = Severity::kInfo;
 constexpr const char* kNames[] = {"INFO", "WARN", "ERROR"};
 
 std::string JsonNumber(double value) {
-  if (!std::isfinite(value)) return absl::StrCat("\"", std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity", "\"");
+  if (!std::isfinite(value))
+    return absl::StrCat("\"", std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity", "\"");
   return absl::StrFormat("%.6g", value);
 }
 
@@ -73,7 +74,8 @@ void Log(Severity severity, absl::string_view event, std::initializer_list<LogFi
     for (const LogField& field : fields) absl::StrAppend(&line, " ", field.key, "=", FieldText(field));
     line += "\n";
   }
-  // One write a line, so that lines of several threads or processes do not mix. A log that cannot be written is not an error of the caller's.
+  // One write a line, so that lines of several threads or processes do not mix. A log that cannot be written is not an
+  // error of the caller's.
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 

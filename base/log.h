@@ -26,7 +26,8 @@ struct LogField {
   std::variant<std::string, int64_t, double> value;
 };
 
-// Writes one line to stderr: `event` is a stable snake_case name, fields are data about it. Never tensor data, never tokens. Thread-safe.
+// Writes one line to stderr: `event` is a stable snake_case name, fields are data about it. Never tensor data, never
+// tokens. Thread-safe.
 void Log(Severity severity, absl::string_view event, std::initializer_list<LogField> fields = {});
 
 // Set once at start, before other threads run. JSON lines by default; lines below `minimum` are dropped.

@@ -1,8 +1,8 @@
 #ifndef SCONCE_BASE_MUTEX_H_
 #define SCONCE_BASE_MUTEX_H_
 
-// absl::Mutex with its thread-safety annotations; under ThreadSanitizer std::mutex, since Debian's Abseil is not built for it and
-// would be reported as racing.
+// absl::Mutex with its thread-safety annotations; under ThreadSanitizer std::mutex, since Debian's Abseil is not built
+// for it and would be reported as racing.
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 

@@ -135,7 +135,8 @@ class PosixFileSystemImpl final : public FileSystem {
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path, const CreateOptions& options) override {
     const int flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC;
     UniqueFd fd(::open(path.c_str(), flags | (options.direct ? O_DIRECT : 0), options.mode));
-    if (!fd.valid() && options.direct && errno == EINVAL) {  // tmpfs and others: no O_DIRECT; open() may have made the file
+    if (!fd.valid() && options.direct &&
+        errno == EINVAL) {  // tmpfs and others: no O_DIRECT; open() may have made the file
       ::unlink(path.c_str());
       fd.Reset(::open(path.c_str(), flags, options.mode));
     }
@@ -152,7 +153,8 @@ class PosixFileSystemImpl final : public FileSystem {
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
-    return ::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus() : Failed("rename", absl::StrCat(from, " to ", to));
+    return ::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus()
+                                                   : Failed("rename", absl::StrCat(from, " to ", to));
   }
 
   absl::Status Remove(const std::string& path) override {

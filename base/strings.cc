@@ -7,7 +7,9 @@
 
 namespace sconce {
 
-std::string ToHex(ByteSpan bytes) { return absl::BytesToHexString(AsText(bytes)); }
+std::string ToHex(ByteSpan bytes) {
+  return absl::BytesToHexString(AsText(bytes));
+}
 
 bool FromHex(absl::string_view hex, std::string& bytes) {
   if (hex.size() % 2 != 0) return false;

@@ -30,8 +30,8 @@ class UploadSink {
   virtual absl::Status TakeManifest(const std::vector<ByteSpan>& pieces);
   // The next bytes, in some pieces of memory; their offset and checksum fit.
   virtual absl::Status TakeData(CallScope& call, const std::vector<ByteSpan>& pieces) = 0;
-  // The client has sent everything. Gives the encoded answer (wire::EncodeMessage); nullopt asks to be called again, so that work that takes
-  // long lets other calls have the thread in between.
+  // The client has sent everything. Gives the encoded answer (wire::EncodeMessage); nullopt asks to be called again, so
+  // that work that takes long lets other calls have the thread in between.
   virtual absl::StatusOr<std::optional<grpc::ByteBuffer>> End(CallScope& call) = 0;
 };
 

@@ -16,8 +16,8 @@
 // "" is the root; each level adds "/" and a segment: the position in a list or tuple, the key in a dict. In a segment
 // "~" is written "~0" and "/" is "~1". A str key is written as it is and an int key in decimal; where one dict has the
 // int 0 and the str "0", the str is written "~s0". A key of another type (and a str that is no valid Unicode) is "~k"
-// and its Python repr, escaped likewise: "~kTrue", "~k(1, 'a')". Where two such keys print alike (two NaN, or long ones,
-// cut at 512 bytes) they share a path, and it leads to the first.
+// and its Python repr, escaped likewise: "~kTrue", "~k(1, 'a')". Where two such keys print alike (two NaN, or long
+// ones, cut at 512 bytes) they share a path, and it leads to the first.
 //
 // Lists, tuples, dicts (all three kinds) are what a path goes through. Everything else is one place: a Parameter, a
 // sparse tensor, a set or an array has no paths below it, nor has the __dict__ of an OrderedDict.

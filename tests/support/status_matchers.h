@@ -14,7 +14,9 @@
 
 namespace sconce {
 
-inline const absl::Status& GetStatus(const absl::Status& status) { return status; }
+inline const absl::Status& GetStatus(const absl::Status& status) {
+  return status;
+}
 template <typename T>
 const absl::Status& GetStatus(const absl::StatusOr<T>& status_or) {
   return status_or.status();
@@ -48,6 +50,7 @@ MATCHER_P2(FailsWith, reason, message_matcher, std::string("fails with ") + std:
   auto var = (rexpr);                               \
   ASSERT_THAT(var, ::sconce::IsOk());               \
   lhs = std::move(var).value()
-#define ASSERT_OK_AND_ASSIGN(lhs, rexpr) ASSERT_OK_AND_ASSIGN_IMPL_(SCONCE_TEST_CONCAT_(sconce_test_statusor_, __COUNTER__), lhs, rexpr)
+#define ASSERT_OK_AND_ASSIGN(lhs, rexpr) \
+  ASSERT_OK_AND_ASSIGN_IMPL_(SCONCE_TEST_CONCAT_(sconce_test_statusor_, __COUNTER__), lhs, rexpr)
 
 #endif  // SCONCE_TESTS_SUPPORT_STATUS_MATCHERS_H_

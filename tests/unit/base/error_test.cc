@@ -29,7 +29,9 @@ TEST(ErrorTest, AFullDiskHasItsOwnReason) {
   EXPECT_THAT(ErrnoToStatus(EIO, "cannot write x"), FailsWith(Reason::IO_ERROR));
 }
 
-TEST(ErrorTest, AStatusMadeElsewhereHasNoDetail) { EXPECT_FALSE(GetErrorDetail(absl::InternalError("x")).has_value()); }
+TEST(ErrorTest, AStatusMadeElsewhereHasNoDetail) {
+  EXPECT_FALSE(GetErrorDetail(absl::InternalError("x")).has_value());
+}
 
 }  // namespace
 }  // namespace sconce
