@@ -98,9 +98,10 @@ void Collector::Work() {
   while (true) {
     {
       MutexLock lock(&mu_);
-      while (!stopping_ && !woken_ && !wake_.WaitWithTimeout(&mu_, absl::Hours(1))) {
-      }
+      bool idle = false;
+      while (!stopping_ && !woken_ && !idle) idle = wake_.WaitWithTimeout(&mu_, absl::Hours(1));
       if (stopping_) return;
+      if (idle) store_.contents.Clear();
       woken_ = false;
     }
     if (const auto report = Collect(); !report.ok()) {
@@ -266,6 +267,7 @@ absl::Status Collector::RemoveBlobs(CollectReport& report) {
     if (catalog::FailedConditionKey(applied)) continue;  // looked at again in the next pass
     SCONCE_RETURN_IF_ERROR(applied);
     if (!garbage) continue;
+    store_.contents.Clear();
     SCONCE_RETURN_IF_ERROR(store_.blobs->Remove(id));
     ++report.removed_blobs;
   }

@@ -20,7 +20,7 @@ namespace sconce::repository {
 
 // A push in progress: the bytes of the manifest's bulk storages come in index order without padding (format::BulkBytes
 // of them), in pieces of any size. Used by one thread at a time; hashing and writing happen on the repository's own
-// threads, with a fixed number of buffers. Destroyed without Commit, nothing of it stays.
+// threads, with a fixed number of buffers. Destroyed without Commit, nothing of it stays. Ends before the repository.
 class Push {
  public:
   virtual ~Push() = default;

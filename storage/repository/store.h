@@ -14,6 +14,7 @@
 #include "storage/blob/blob_store.h"
 #include "storage/catalog/catalog.h"
 #include "storage/repository/change_notifier.h"
+#include "storage/repository/contents_cache.h"
 #include "storage/repository/data_dir.h"
 #include "storage/repository/pin_table.h"
 #include "storage/repository/repository.h"
@@ -29,6 +30,7 @@ struct Store {
   std::unique_ptr<blob::BlobStore> blobs;
   PinTable pins;
   ChangeNotifier changes;
+  ContentsCache contents;
   std::function<bool(const RunName&, int64_t version)> protect;  // set before use
 
   int64_t NowNanos() const { return absl::ToUnixNanos(options.clock->Now()); }

@@ -22,19 +22,23 @@
 #include "storage/repository/quarantine.h"
 
 namespace sconce::repository {
-namespace {
-
-struct Location {
+struct ChunkPlace {
   std::shared_ptr<const blob::Blob> blob;
   int64_t offset = 0;
   int64_t size_bytes = 0;
 };
 
+// What LocalObject serves from; never changes once loaded, and may be shared by several.
 struct Contents {
   StoredManifest manifest;
-  std::vector<Location> chunks;      // of all bulk storages, in order
+  std::vector<ChunkPlace> chunks;    // of all bulk storages, in order
   std::vector<size_t> first_chunks;  // by storage: where its chunks begin in `chunks`
 };
+
+namespace {
+
+// Below this many nodes and chunks, opening is quick enough to do it every time.
+constexpr size_t kCachedSize = 5000;
 
 absl::Status ChunkCorrupt(const Digest& chunk, absl::string_view what) {
   return MakeError(
@@ -53,17 +57,18 @@ struct Damage {
 };
 
 // On CHUNK_CORRUPT `damage` says which part.
-absl::StatusOr<Contents> Load(Store& store, const catalog::CatalogReader& reader, uint64_t project_uid,
-                              const records::ManifestLocation& location, Damage& damage) {
+absl::StatusOr<std::shared_ptr<const Contents>> Load(Store& store, const catalog::CatalogReader& reader,
+                                                     uint64_t project_uid, const records::ManifestLocation& location,
+                                                     Damage& damage) {
   damage = {};
   damage.manifest = true;
-  Contents contents;
-  SCONCE_ASSIGN_OR_RETURN(contents.manifest, ReadManifest(store, project_uid, location));
+  auto contents = std::make_shared<Contents>();
+  SCONCE_ASSIGN_OR_RETURN(contents->manifest, ReadManifest(store, project_uid, location));
   damage.manifest = false;
   std::vector<Digest> digests;
   std::vector<std::string> keys;
-  for (const format::Storage& storage : contents.manifest.manifest.storages) {
-    contents.first_chunks.push_back(digests.size());
+  for (const format::Storage& storage : contents->manifest.manifest.storages) {
+    contents->first_chunks.push_back(digests.size());
     for (const format::Chunk& chunk : storage.chunks) {
       digests.push_back(chunk.sha256);
       keys.push_back(catalog::ChunkKey(project_uid, chunk.sha256));
@@ -71,7 +76,7 @@ absl::StatusOr<Contents> Load(Store& store, const catalog::CatalogReader& reader
   }
   SCONCE_ASSIGN_OR_RETURN(const auto stored, reader.MultiGet(keys));
   absl::flat_hash_map<blob::BlobId, std::shared_ptr<const blob::Blob>> blobs;
-  contents.chunks.reserve(digests.size());
+  contents->chunks.reserve(digests.size());
   for (size_t i = 0; i < digests.size(); ++i) {
     if (!stored[i]) return MakeError(Reason::CATALOG_CORRUPT, "a version refers to a chunk the catalog does not have");
     SCONCE_ASSIGN_OR_RETURN(const auto record, ParseRecord<records::ChunkRecord>(*stored[i]));
@@ -82,7 +87,7 @@ absl::StatusOr<Contents> Load(Store& store, const catalog::CatalogReader& reader
     if (blob == nullptr) {
       SCONCE_ASSIGN_OR_RETURN(blob, store.blobs->Open(damage.blob));
     }
-    contents.chunks.push_back({blob, record.offset(), record.size_bytes()});
+    contents->chunks.push_back({blob, record.offset(), record.size_bytes()});
   }
   return contents;
 }
@@ -91,12 +96,12 @@ absl::StatusOr<Contents> Load(Store& store, const catalog::CatalogReader& reader
 // changed meanwhile; quarantines what is damaged.
 struct Target {
   uint64_t project_uid = 0;
-  catalog::Owner owner;
+  ContentsCache::Key key;
   records::ManifestLocation manifest;
 };
 
 template <typename Find>
-absl::StatusOr<Contents> LoadFresh(Store& store, Find find) {
+absl::StatusOr<std::shared_ptr<const Contents>> LoadFresh(Store& store, Find find) {
   constexpr int kAttempts = 3;
   Damage damage;
   Target target;
@@ -104,12 +109,16 @@ absl::StatusOr<Contents> LoadFresh(Store& store, Find find) {
   for (int i = 0; i < kAttempts; ++i) {
     const std::unique_ptr<catalog::CatalogReader> snapshot = store.catalog->Snapshot();
     SCONCE_ASSIGN_OR_RETURN(target, find(*snapshot));
+    if (std::shared_ptr<const Contents> cached = store.contents.Find(target.key)) return cached;
     auto contents = Load(store, *snapshot, target.project_uid, target.manifest, damage);
+    if (contents.ok() && (*contents)->chunks.size() + (*contents)->manifest.manifest.nodes.size() >= kCachedSize) {
+      store.contents.Insert(target.key, *contents);
+    }
     if (contents.ok() || !HasReason(contents.status(), Reason::CHUNK_CORRUPT)) return contents;
     failure = contents.status();
   }
   if (damage.manifest) {
-    SCONCE_RETURN_IF_ERROR(QuarantineManifest(store, target.owner));
+    SCONCE_RETURN_IF_ERROR(QuarantineManifest(store, target.key.owner));
     return failure;
   }
   SCONCE_RETURN_IF_ERROR(QuarantineChunk(store, target.project_uid, *damage.chunk, damage.blob, damage.offset));
@@ -120,15 +129,15 @@ absl::StatusOr<Contents> LoadFresh(Store& store, Find find) {
 template <typename Base, typename Info>
 class LocalObject final : public Base {
  public:
-  LocalObject(std::shared_ptr<Store> store, uint64_t project_uid, Info info, Contents contents)
+  LocalObject(std::shared_ptr<Store> store, uint64_t project_uid, Info info, std::shared_ptr<const Contents> contents)
       : store_(std::move(store)), project_uid_(project_uid), info_(std::move(info)), contents_(std::move(contents)) {}
 
   const Info& info() const override { return info_; }
-  const format::Manifest& manifest() const override { return contents_.manifest.manifest; }
-  ByteSpan manifest_bytes() const override { return contents_.manifest.bytes; }
+  const format::Manifest& manifest() const override { return contents_->manifest.manifest; }
+  ByteSpan manifest_bytes() const override { return contents_->manifest.bytes; }
 
   absl::StatusOr<MappedBytes> ReadChunk(format::StorageIndex storage, int64_t chunk) const override {
-    const Location& location = At(storage, chunk);
+    const ChunkPlace& location = At(storage, chunk);
     const format::Chunk& expected = manifest().storages[storage].chunks[static_cast<size_t>(chunk)];
     if (location.offset <= location.blob->size_bytes() - location.size_bytes) {
       SCONCE_ASSIGN_OR_RETURN(const ByteSpan bytes, location.blob->Read(location.offset, location.size_bytes));
@@ -144,21 +153,21 @@ class LocalObject final : public Base {
   }
 
   Extent Locate(format::StorageIndex storage, int64_t chunk) const override {
-    const Location& location = At(storage, chunk);
+    const ChunkPlace& location = At(storage, chunk);
     return {location.blob->fd(), location.offset, location.size_bytes, location.blob};
   }
 
  private:
-  const Location& At(format::StorageIndex storage, int64_t chunk) const {
+  const ChunkPlace& At(format::StorageIndex storage, int64_t chunk) const {
     SCONCE_CHECK(storage < manifest().storages.size() && chunk >= 0 &&
                  static_cast<size_t>(chunk) < manifest().storages[storage].chunks.size());
-    return contents_.chunks[contents_.first_chunks[storage] + static_cast<size_t>(chunk)];
+    return contents_->chunks[contents_->first_chunks[storage] + static_cast<size_t>(chunk)];
   }
 
   const std::shared_ptr<Store> store_;
   const uint64_t project_uid_;
   const Info info_;
-  const Contents contents_;
+  const std::shared_ptr<const Contents> contents_;
 };
 
 }  // namespace
@@ -202,9 +211,9 @@ absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> OpenStoredCheckpoint(const
     info.aliases = std::move(aliases[record.version()]);
     project_uid = found.run.record.project_uid();
     const catalog::Owner owner{catalog::Owner::Kind::kVersion, run_uid, static_cast<uint64_t>(record.version())};
-    return Target{project_uid, owner, record.manifest()};
+    return Target{project_uid, {owner, record.generation()}, record.manifest()};
   };
-  SCONCE_ASSIGN_OR_RETURN(Contents contents, LoadFresh(*store, find));
+  SCONCE_ASSIGN_OR_RETURN(auto contents, LoadFresh(*store, find));
   return std::make_shared<LocalObject<OpenCheckpoint, Checkpoint>>(store, project_uid, std::move(info),
                                                                    std::move(contents));
 }
@@ -225,9 +234,9 @@ absl::StatusOr<std::shared_ptr<const OpenModule>> OpenStoredModule(const std::sh
     info = ToModule(run, found.record);
     project_uid = found_run.record.project_uid();
     const catalog::Owner owner{catalog::Owner::Kind::kModule, found_run.record.uid(), found.record.uid()};
-    return Target{project_uid, owner, found.record.manifest()};
+    return Target{project_uid, {owner, 0}, found.record.manifest()};  // one chunk in 4 MiB: not cached
   };
-  SCONCE_ASSIGN_OR_RETURN(Contents contents, LoadFresh(*store, find));
+  SCONCE_ASSIGN_OR_RETURN(auto contents, LoadFresh(*store, find));
   return std::make_shared<LocalObject<OpenModule, Module>>(store, project_uid, std::move(info), std::move(contents));
 }
 

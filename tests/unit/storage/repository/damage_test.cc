@@ -84,6 +84,22 @@ TEST_P(DamageTest, PushingTheContentAgainHealsAll) {
   ASSERT_OK(Read("r", "2"));
 }
 
+TEST_P(DamageTest, ALargeVersionIsReadFromItsNewPlaceOnceHealed) {
+  std::vector<std::string> contents;
+  for (uint64_t i = 0; i < 6000; ++i) contents.push_back(RandomBytes(1100, i));
+  ASSERT_OK(PushContents(To("r"), contents));
+  ASSERT_OK(Read("r", "1"));  // large enough to be kept in the cache of what was opened last
+  DamageAndRead("r", "1", 3, 0);
+  ASSERT_OK(PushContents(To("s"), contents));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_OK_AND_ASSIGN(const std::string read, Read("r", "1"));
+    EXPECT_TRUE(read == BulkOf(contents));
+  }
+  for (const char* run : {"r", "s"}) ASSERT_OK(repository_->DeleteRun({"default", run}, "", true));
+  ASSERT_OK(repository_->CollectGarbage());
+  EXPECT_EQ(Stats().blobs, 0);
+}
+
 TEST_P(DamageTest, AMetricAddedInQuarantineCountsAfterHealing) {
   ASSERT_OK(PushContents(To("r"), {Shared()}));
   ASSERT_OK(PushContents(To("r", {{"loss", 0.5}}), {}));
