@@ -4,3 +4,7 @@ target_compile_options(sconce_warnings INTERFACE -Wall -Wextra -Wshadow -Wconver
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   target_compile_options(sconce_warnings INTERFACE -Wthread-safety)
 endif()
+if(SCONCE_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # The checks a sanitizer puts in confuse this warning: it names absl::InlinedVector's union wherever one is empty.
+  target_compile_options(sconce_warnings INTERFACE -Wno-maybe-uninitialized)
+endif()
