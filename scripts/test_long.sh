@@ -11,6 +11,8 @@ scripts/setup.sh --with build --with torch --with test --with fuzz --with lint -
 tsan() { scripts/build.sh tsan && run_ctest build-tsan -LE lint; }
 clang() { scripts/build.sh clang && run_ctest build-clang -L 'unit|contract|integration'; }
 kills() { scripts/build.sh release && SCONCE_KILLS=1000 run_ctest build -L crash --verbose --timeout 7200; }
+# Files that we wrote, judged by that release's PyTorch with weights_only=True; says so where the fixtures for it are missing.
+judged() { tests/python/judge_in_root.sh "$1" || [[ $? = 77 ]]; }
 
 stage "make test" scripts/test.sh
 stage "storage under TSan" tsan
@@ -20,5 +22,6 @@ stage "10 minutes of each fuzzer" scripts/fuzz.sh --seconds 600
 stage "the Dockerfile's stages in a Debian root" tests/docker/run_in_root.py build runtime
 for release in ${SCONCE_RELEASES:-trixie forky}; do
   stage "Debian $release" scripts/debian_release.sh "$release"
+  stage "our files in PyTorch of Debian $release" judged "$release"
 done
 finish

@@ -172,10 +172,15 @@ absl::StatusOr<Node> TorchValues::ReadCall(PickleIndex index) {
   }
 }
 
-// bytes and bytearray as their three protocols write them: no argument, a bytes object, or a str and "latin1".
+// bytes and bytearray as the protocols write them: from nothing, from a bytes object (which may itself be such a call),
+// or from a str and "latin1".
 absl::StatusOr<Node> TorchValues::ReadText(NodeKind kind, absl::Span<const PickleIndex> args) {
   Node node;
   node.kind = kind;
+  if (args.size() == 1 && kind == NodeKind::kByteArray && graph_[args[0]].kind == Kind::kCall &&
+      graph_[args[0]].global.tag == PickleTag::kEncode) {
+    args = graph_.Items(graph_.Args(args[0]));
+  }
   if (args.empty()) return node;
   const absl::string_view text = graph_[args[0]].kind == Kind::kBytes || IsStr(args[0]) ? graph_.Text(args[0]) : "";
   SCONCE_RETURN_IF_ERROR(Charge(text.size()));

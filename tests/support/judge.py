@@ -31,7 +31,7 @@ class _Describer:
         if isinstance(value, torch.Tensor):
             return self.tensor(value)
         if isinstance(value, torch.storage.TypedStorage):
-            return ("storage", str(value.dtype), self.storage_number(value), _sha(bytes(value._untyped())))
+            return ("storage", str(value.dtype), self.storage_number(value), _sha(bytes(value.untyped())))
         if isinstance(value, (torch.dtype, torch.device, torch.layout, torch.qscheme)):
             return (type(value).__name__, str(value))
         if isinstance(value, numpy.generic):

@@ -255,6 +255,15 @@ TEST_F(TorchTreeTest, PythonContainers) {
   EXPECT_EQ(child(7).children.size(), 1u);
 }
 
+TEST_F(TorchTreeTest, ByteArraysMayBeMadeFromBytesThatAreThemselvesACall) {
+  Mark("__builtin__", "bytearray");
+  out_.Bytes(std::string("\xff\0", 2));
+  Call();
+  ASSERT_OK_AND_ASSIGN(const TorchFile file, Read());
+  EXPECT_EQ(file.manifest.nodes.back().kind, NodeKind::kByteArray);
+  EXPECT_EQ(file.manifest.nodes.back().text, std::string("\xff\0", 2));
+}
+
 TEST_F(TorchTreeTest, SharedObjectsAreOneNodeAndCyclesAreRefused) {
   out_.Op(PickleOp::kMark);
   out_.Op(PickleOp::kEmptyList);
