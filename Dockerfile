@@ -16,7 +16,7 @@ FROM debian:12-slim AS runtime
 RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends libgrpc++1.51 libprotobuf32 libabsl20220623 librocksdb7.8 libssl3 libxxhash0 libisal2 libtorch1.13 \
  && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid 10001 --no-create-home --home-dir /var/lib/sconce --shell /usr/sbin/nologin sconce \
+RUN useradd --uid 10001 --no-log-init --no-create-home --home-dir /var/lib/sconce --shell /usr/sbin/nologin sconce \
  && install -d -o sconce -g sconce -m 0750 /var/lib/sconce
 COPY --from=build /src/build/bin/sconced /src/build/bin/sconce /src/build/bin/sconce-torch-worker /usr/local/bin/
 USER sconce

@@ -80,8 +80,26 @@ def bare_root(release, target):
     clone(base, target)
 
 
+def furnish(root):
+    """What every container has: /proc, the harmless devices, and /dev/fd."""
+    subprocess.run(["mount", "-t", "proc", "proc", str(root / "proc")], check=True)
+    for node in ("null", "zero", "full", "random", "urandom"):
+        subprocess.run(["cp", "-a", f"/dev/{node}", str(root / "dev")], check=True)
+    (root / "dev/fd").unlink(missing_ok=True)
+    (root / "dev/fd").symlink_to("/proc/self/fd")
+
+
+def discard(root):
+    if root.exists():
+        subprocess.run(["umount", str(root / "proc")], check=False, stderr=subprocess.DEVNULL)
+        if os.path.ismount(root / "proc"):
+            raise SystemExit(f"run_in_root: {root}/proc is still mounted; not removing {root}")
+        shutil.rmtree(root)
+
+
 def clone(source, target):
-    subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True)
+    # One file system: not what is mounted in the stage it comes from.
+    subprocess.run(["cp", "-ax", "--reflink=auto", str(source), str(target)], check=True)
     shutil.copy("/etc/resolv.conf", target / "etc/resolv.conf")
 
 
@@ -115,15 +133,14 @@ def carry_out(wanted):
             if name in wanted:
                 print(f"--- stage {name} from {base}", flush=True)
                 current = Stage(name, PLACE / f"run-{name}")
-                shutil.rmtree(current.root, ignore_errors=True)
+                discard(current.root)
                 if base in stages:
                     clone(stages[base].root, current.root)
                     current.workdir, current.user, current.env = stages[base].workdir, stages[base].user, dict(stages[base].env)
                 else:
                     bare_root(BASE_IMAGES[base], current.root)
                 stages[name] = current
-                for node in ("null", "zero", "random", "urandom"):
-                    subprocess.run(["cp", "-a", f"/dev/{node}", str(current.root / "dev")], check=False)
+                furnish(current.root)
             continue
         if current is None:
             continue
@@ -152,7 +169,6 @@ def carry_out(wanted):
 
 def try_out(stage):
     """Starts the image's program, and uses it."""
-    subprocess.run(["mount", "-t", "proc", "proc", str(stage.root / "proc")], check=True)
     server = subprocess.Popen(stage.chroot_command(stage.entrypoint + stage.command))
     try:
         deadline = time.monotonic() + 60
@@ -175,7 +191,6 @@ def try_out(stage):
         if server.poll() is None:
             server.kill()
             server.wait()
-        subprocess.run(["umount", str(stage.root / "proc")], check=False)
 
 
 def main():
@@ -190,7 +205,7 @@ def main():
             try_out(stages["runtime"])
     finally:
         for name in wanted:
-            shutil.rmtree(PLACE / f"run-{name}", ignore_errors=True)
+            discard(PLACE / f"run-{name}")
     print("run_in_root: " + ", ".join(wanted) + " done")
     return 0
 
