@@ -50,8 +50,8 @@ class Catalog : public CatalogReader {
  public:
   // Applies the change, or nothing of it. When it returns OK the change survives power loss; the value is the revision
   // of the last log entry written so far. ConditionFailed(key) (below) when a condition does not hold: read again and
-  // decide. DISK_FULL, IO_ERROR: the change is not visible, but may turn out to be there when the catalog is opened
-  // again. Changes are applied one after the other, several per disk sync.
+  // decide. DISK_FULL: not applied. IO_ERROR: the change is not visible, but may turn out to be there when the catalog
+  // is opened again. Changes are applied one after the other, several per disk sync.
   virtual absl::StatusOr<int64_t> Apply(const ChangeSet& change) = 0;
   // A frozen view, for reading several keys that must agree.
   virtual std::unique_ptr<CatalogReader> Snapshot() const = 0;

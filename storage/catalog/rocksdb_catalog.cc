@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/error.h"
+#include "base/file_system.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "storage/catalog/commit_queue.h"
@@ -136,8 +137,10 @@ class RocksDbReader : public CatalogReader {
 
 class RocksDbCatalogImpl final : public Catalog {
  public:
-  RocksDbCatalogImpl(std::unique_ptr<rocksdb::DB> db, int64_t revision)
-      : db_(std::move(db)),
+  RocksDbCatalogImpl(std::unique_ptr<rocksdb::DB> db, std::string path, int64_t min_free_bytes, int64_t revision)
+      : path_(std::move(path)),
+        min_free_bytes_(min_free_bytes),
+        db_(std::move(db)),
         newest_(db_.get(), nullptr),
         revision_(revision),
         queue_([this](std::vector<PendingChange>& group) { CommitGroup(group); }) {}
@@ -179,6 +182,28 @@ class RocksDbCatalogImpl final : public Catalog {
     return absl::OkStatus();
   }
 
+  absl::Status Write(rocksdb::WriteBatch& batch) const {
+    // The log takes the batch now, a table file takes it again later, and compaction a third time.
+    const auto needed = static_cast<int64_t>(3 * batch.GetDataSize());
+    SCONCE_ASSIGN_OR_RETURN(const int64_t free, PosixFileSystem().FreeBytes(path_));
+    if (free - needed < min_free_bytes_) {
+      return MakeError(
+          Reason::DISK_FULL,
+          absl::StrCat("the disk has ", HumanBytes(free), " left, of which the catalog keeps ",
+                       HumanBytes(min_free_bytes_), " in reserve; free space on the data directory's disk"),
+          {{"free_bytes", absl::StrCat(free)}});
+    }
+    rocksdb::WriteOptions options;
+    options.sync = true;
+    const rocksdb::Status status = db_->Write(options, &batch);
+    // Nobody knows how much of it is in the log: not DISK_FULL, which says that nothing was applied.
+    if (status.IsNoSpace()) {
+      return MakeError(Reason::IO_ERROR, absl::StrCat("cannot write the catalog: ", status.ToString(),
+                                                      "; free space on the data directory's disk and restart"));
+    }
+    return ToStatus(status, "write");
+  }
+
   // Runs on the committer thread alone.
   void CommitGroup(std::vector<PendingChange>& group) {
     rocksdb::WriteBatch batch;
@@ -207,14 +232,14 @@ class RocksDbCatalogImpl final : public Catalog {
       accepted.push_back(&pending);
     }
     if (accepted.empty()) return;
-    rocksdb::WriteOptions options;
-    options.sync = true;
-    if (absl::Status status = ToStatus(db_->Write(options, &batch), "write"); !status.ok()) {
+    if (absl::Status status = Write(batch); !status.ok()) {
       revision_ = revision_before;
       for (PendingChange* pending : accepted) pending->result = status;
     }
   }
 
+  const std::string path_;
+  const int64_t min_free_bytes_;
   const std::unique_ptr<rocksdb::DB> db_;
   const RocksDbReader newest_;
   int64_t revision_;   // of the committer thread alone
@@ -257,7 +282,7 @@ absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string&
             revision = ParseLogKey(key).value_or(0);
             return false;
           }));
-  return std::make_unique<RocksDbCatalogImpl>(std::move(db), revision);
+  return std::make_unique<RocksDbCatalogImpl>(std::move(db), path, options.min_free_bytes, revision);
 }
 
 }  // namespace sconce::catalog

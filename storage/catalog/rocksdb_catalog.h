@@ -16,6 +16,9 @@ inline constexpr int64_t kSchemaVersion = 1;
 struct RocksDbOptions {
   int64_t cache_bytes = int64_t{16} << 20;         // blocks of table files kept in memory
   int64_t write_buffer_bytes = int64_t{16} << 20;  // per memtable; there are at most two
+  // A change that would leave the disk with less is refused with DISK_FULL. RocksDB must not run into a full disk by
+  // itself: writes then fail until much later, and its recovery has been seen to abort the process.
+  int64_t min_free_bytes = int64_t{64} << 20;
 };
 
 // The catalog in a RocksDB below one directory. Thread-safe. One committer thread applies the changes in the order they

@@ -71,7 +71,7 @@ absl::Status MemoryCatalog::Scan(absl::string_view begin, absl::string_view end,
 
 absl::StatusOr<int64_t> MemoryCatalog::Apply(const ChangeSet& change) {
   MutexLock lock(&mu_);
-  if (!failure_.ok()) return failure_;
+  if (!failure_.ok() && spared_-- <= 0) return failure_;
   for (const Condition& condition : change.conditions) {
     const auto it = records_->find(condition.key);
     const bool holds = it == records_->end() ? !condition.value : condition.value == it->second;
@@ -88,9 +88,10 @@ std::unique_ptr<CatalogReader> MemoryCatalog::Snapshot() const {
   return std::make_unique<FrozenCatalog>(Current());
 }
 
-void MemoryCatalog::FailApplyForTest(absl::Status status) {
+void MemoryCatalog::FailApplyForTest(absl::Status status, int spared) {
   MutexLock lock(&mu_);
   failure_ = std::move(status);
+  spared_ = spared;
 }
 
 }  // namespace sconce::catalog

@@ -24,8 +24,8 @@ class MemoryCatalog final : public Catalog {
   absl::StatusOr<int64_t> Apply(const ChangeSet& change) override;
   std::unique_ptr<CatalogReader> Snapshot() const override;
 
-  // Every following Apply fails with this status and changes nothing; OK ends it.
-  void FailApplyForTest(absl::Status status);
+  // Every following Apply, but for the next `spared`, fails with this status and changes nothing; OK ends it.
+  void FailApplyForTest(absl::Status status, int spared = 0);
 
  private:
   std::shared_ptr<const Records> Current() const;
@@ -35,6 +35,7 @@ class MemoryCatalog final : public Catalog {
       std::make_shared<Records>();  // copied when a reader holds it
   int64_t revision_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
+  int spared_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace sconce::catalog

@@ -98,6 +98,17 @@ TEST(RocksDbCatalogTest, ASecondOpenIsRefused) {
   EXPECT_THAT(RocksDbCatalog::Open(dir / "catalog"), FailsWith(Reason::DATA_DIR_LOCKED));
 }
 
+TEST(RocksDbCatalogTest, AChangeThatTheDiskHasNoRoomForIsRefusedWhole) {
+  const TempDir dir;
+  RocksDbOptions options;
+  options.min_free_bytes = INT64_MAX / 2;
+  ASSERT_OK_AND_ASSIGN(const auto catalog, RocksDbCatalog::Open(dir / "catalog", options));
+  ChangeSet change = Puts({{"xa", "1"}});
+  change.log = {"entry"};
+  EXPECT_THAT(catalog->Apply(change), FailsWith(Reason::DISK_FULL));
+  EXPECT_EQ(ScanAll(*catalog, "l", "y"), Pairs({{SchemaKey(), "1"}}));
+}
+
 TEST(RocksDbCatalogTest, APlaceThatCannotBeIsAnIoError) {
   const TempDir dir;
   std::ofstream(dir / "file") << "not a directory";

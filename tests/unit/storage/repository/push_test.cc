@@ -40,6 +40,7 @@ TEST_P(PushTest, TheAnswerSaysWhatWasStored) {
   PushOptions options = To("r", {{"acc", 0.5}});
   options.labels = {{"who", "me"}};
   options.parent = 7;
+  options.pinned = true;
   const std::vector<std::string> contents = {RandomBytes(100, 1), RandomBytes(5'000'000, 2), RandomBytes(3000, 3)};
   ASSERT_OK_AND_ASSIGN(const Checkpoint made, PushContents(options, contents, {{"epoch", 3}, {"loss", 0.25}}));
   ASSERT_OK_AND_ASSIGN(const Checkpoint got, repository_->GetCheckpoint({{"default", "r"}, "1"}));
@@ -50,6 +51,7 @@ TEST_P(PushTest, TheAnswerSaysWhatWasStored) {
     EXPECT_EQ(checkpoint.metrics, (Metrics{{"acc", 0.5}, {"loss", 0.25}}));
     EXPECT_EQ(checkpoint.labels, options.labels);
     EXPECT_EQ(checkpoint.parent, 7);
+    EXPECT_TRUE(checkpoint.pinned);
     EXPECT_EQ(checkpoint.logical_bytes, 5'003'100);
     EXPECT_EQ(checkpoint.stored_bytes, 5'003'000);
     EXPECT_EQ(checkpoint.deduplicated_bytes, 0);
@@ -354,6 +356,17 @@ TEST_P(PushFailureTest, AFailedBatchShowsNothing) {
   memory_catalog_->FailApplyForTest(absl::OkStatus());
   EXPECT_EQ(Resolve("r", "latest"), 1);
   EXPECT_EQ(Stats().checkpoints, 1);
+}
+
+TEST_P(PushFailureTest, AFullCatalogDiskTakesTheBlobBack) {
+  const std::string content = RandomBytes(100'000, 1);
+  ASSERT_OK(PushContents(To("r"), {}));
+  ASSERT_OK_AND_ASSIGN(auto push, Send(To("r"), TensorManifest({content}), content));
+  memory_catalog_->FailApplyForTest(MakeError(Reason::DISK_FULL, "the disk is full"), 1);  // after the reservation
+  EXPECT_THAT(push->Commit(), FailsWith(Reason::DISK_FULL));
+  push.reset();
+  EXPECT_EQ(Stats().blobs, 1);
+  EXPECT_EQ(Resolve("r", "latest"), 1);
 }
 
 TEST_P(PushFailureTest, ALittleFreeSpaceIsKept) {
