@@ -80,7 +80,6 @@ CallScope::CallScope(CallRuntime& runtime, grpc::CallbackServerContext* context,
 
 CallScope::~CallScope() {
   SCONCE_CHECK(finished_);
-  if (counted_) --runtime_.calls_in_flight_;
 }
 
 absl::Status CallScope::Admit() {
@@ -128,7 +127,10 @@ grpc::Status CallScope::Finish(const absl::Status& status) {
     MutexLock lock(&mu_);
     on_cancel_ = nullptr;
     resource = resource_;
+    // Given back before the answer leaves: a client that sends one call after the other must not run into itself.
+    { const ByteReservation released = std::move(reservation_); }
   }
+  if (counted_) --runtime_.calls_in_flight_;
   context_->AddTrailingMetadata(kRequestIdKey, request_id_);
   const grpc::Status answer = wire::ToGrpcStatus(end, request_id_);
 
@@ -160,9 +162,11 @@ grpc::Status CallScope::Finish(const absl::Status& status) {
 }
 
 absl::Status CallScope::CheckCancelled() const {
+  const absl::Time now = runtime_.clock().Now();
+  const bool gone = cancelled_ || context_->IsCancelled();
+  if (!gone && now < deadline_) return absl::OkStatus();
   // gRPC tells of a passed deadline as of any cancellation.
-  if (!cancelled_ && !context_->IsCancelled()) return absl::OkStatus();
-  if (runtime_.clock().Now() + kClockSkew >= deadline_) {
+  if (now + kClockSkew >= deadline_) {
     return MakeError(Reason::CALL_DEADLINE_EXCEEDED, "the call's deadline passed before it was done");
   }
   return MakeError(Reason::CALL_CANCELLED, "the client cancelled the call, or its connection broke");

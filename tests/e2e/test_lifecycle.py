@@ -6,6 +6,7 @@ import os
 import pathlib
 import queue
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -79,6 +80,18 @@ def test_sigterm_drains(new_server):
     assert received > 64 << 20
     assert server.process.wait(60) == 0
     rpc.close()
+
+
+def test_a_second_signal_ends_it_at_once(new_server):
+    """The first one begins a grace period of an hour; the second one does not wait for it."""
+    server = new_server(flags=["--grace-period", "1h"]).start()
+    watch = server.stubs().channel.unary_stream(HEALTH + "Watch", as_is, as_is)(b"")
+    assert next(watch) == SERVING
+    server.process.terminate()
+    assert next(watch) == NOT_SERVING
+    assert check_health(server.stubs().channel) == NOT_SERVING, "it serves on"
+    server.process.terminate()
+    assert server.process.wait(30) == 128 + signal.SIGTERM
 
 
 def test_a_second_server_on_the_same_folder_is_refused(new_server):

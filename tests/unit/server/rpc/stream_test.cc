@@ -106,26 +106,23 @@ TEST_F(StreamTest, TheFirstStatusCounts) {
 TEST_F(StreamTest, TheCallDoesNotEndUnderARunningTask) {
   Mutex mu;
   CondVar changed;
-  bool may_end = false;
-  std::atomic<bool> ended{false};
+  bool asked_to_end = false;
+  std::atomic<bool> task_ended{false};
   Serve([&](ScriptedStream& stream) {
     stream.RunBlocking([&] {
       MutexLock lock(&mu);
-      while (!may_end) changed.Wait(&mu);
+      while (!asked_to_end) changed.Wait(&mu);
       EXPECT_TRUE(stream.ending()) << "the object is there";
-      ended = true;
+      task_ended = true;
     });
     stream.FinishOnce(MakeError(Reason::RUN_NOT_FOUND, "over"));
     EXPECT_FALSE(stream.RunBlocking([] { FAIL() << "no task starts after the end"; }));
-  });
-  std::thread caller([&] { EXPECT_THAT(Call(), FailsWith(Reason::RUN_NOT_FOUND)); });
-  {
     MutexLock lock(&mu);
-    may_end = true;
+    asked_to_end = true;
     changed.SignalAll();
-  }
-  caller.join();
-  EXPECT_TRUE(ended);
+  });
+  EXPECT_THAT(Call(), FailsWith(Reason::RUN_NOT_FOUND));
+  EXPECT_TRUE(task_ended);
   AwaitDeleted(1);
 }
 
