@@ -30,6 +30,15 @@ void WithStandardError(int fd, void (*transfer)()) {
   ::close(saved);
 }
 
+// What was written to a pseudo-terminal, whose terminal side is closed by now. One read may give less than all of it.
+std::string ReadToEnd(int controller) {
+  std::string shown;
+  char piece[4096];
+  for (ssize_t got = 0; (got = ::read(controller, piece, sizeof(piece))) > 0;)
+    shown.append(piece, static_cast<size_t>(got));
+  return shown;
+}
+
 TEST(ProgressTest, OnATerminalATransferOverASecondShowsABarAndWipesIt) {
   int controller = -1, terminal = -1;
   ASSERT_EQ(::openpty(&controller, &terminal, nullptr, nullptr, nullptr), 0);
@@ -40,13 +49,12 @@ TEST(ProgressTest, OnATerminalATransferOverASecondShowsABarAndWipesIt) {
     progress(1, 100);  // within the first second: nothing
     for (const absl::Time start = absl::Now(); absl::Now() - start < absl::Milliseconds(1100);) progress(50, 100);
   });
-  std::string shown(4096, '\0');
-  shown.resize(static_cast<size_t>(::read(controller, shown.data(), shown.size())));
+  ::close(terminal);
+  const std::string shown = ReadToEnd(controller);
   EXPECT_NE(shown.find("a.pt   50%"), std::string::npos) << shown;
   EXPECT_EQ(shown.find("  1%"), std::string::npos) << shown;
   EXPECT_EQ(shown.substr(shown.size() - 4), "\r\x1b[K");
   ::close(controller);
-  ::close(terminal);
 }
 
 TEST(ProgressTest, WithoutATerminalThereIsNone) {
