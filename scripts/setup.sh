@@ -11,7 +11,7 @@ set -euo pipefail
 # "a|b" is whichever of them this Debian release has, the first one first.
 declare -A groups=(
   [build]="g++ make cmake ninja-build ccache pkg-config protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev
-           libgrpc-dev grpc-proto librocksdb-dev libabsl-dev libssl-dev libxxhash-dev libisal-dev zlib1g-dev"
+           libgrpc-dev librocksdb-dev libabsl-dev libssl-dev libxxhash-dev libisal-dev zlib1g-dev"
   [torch]="libtorch-dev"
   [test]="libgtest-dev libgmock-dev nlohmann-json3-dev python3 python3-torch python3-numpy python3-grpcio python3-protobuf python3-pytest"
   [fuzz]="clang-14|clang libclang-rt-14-dev|libclang-rt-dev"
