@@ -51,6 +51,7 @@ void SetFile(Response& response, const FileDescriptor* file, absl::string_view w
   for (auto it = files.rbegin(); it != files.rend(); ++it) {
     google::protobuf::FileDescriptorProto proto;
     (*it)->CopyTo(&proto);
+    (*it)->CopyJsonNameTo(&proto);  // else a client that prints JSON writes the names as the .proto file has them
     *response.mutable_file_descriptor_response()->add_file_descriptor_proto() = proto.SerializeAsString();
   }
 }
