@@ -161,7 +161,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
       runtime, repository, [&models](const repository::RunName& run, const std::string& module) {
         return DeploymentOf(models, {run.project, run.run}, module);
       }));
-  parts->services.push_back(services::NewTransferService(repository, runtime));
+  parts->services.push_back(services::MakeTransferService(runtime, repository));
   parts->services.push_back(services::MakeAdminService(runtime, repository, kVersion));
   parts->services.push_back(services::MakeModelService(runtime, *parts->models));
   parts->services.push_back(services::MakeInferenceService(runtime, *parts->models, {kVersion, nullptr}));

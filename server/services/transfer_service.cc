@@ -118,7 +118,7 @@ class TransferService final : public Raw<Typed<v1::TransferService::Service>> {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewTransferService(repository::Repository& repository, rpc::CallRuntime& runtime) {
+std::unique_ptr<grpc::Service> MakeTransferService(rpc::CallRuntime& runtime, repository::Repository& repository) {
   return std::make_unique<TransferService>(repository, runtime);
 }
 

@@ -17,7 +17,7 @@ namespace sconce::services {
 
 // sconce.v1.TransferService: moves the bytes of checkpoints and modules. The bulk streams run on raw messages, see
 // rpc/upload_reactor.h and rpc/download_reactor.h. Both arguments are borrowed and outlive the service.
-std::unique_ptr<grpc::Service> NewTransferService(repository::Repository& repository, rpc::CallRuntime& runtime);
+std::unique_ptr<grpc::Service> MakeTransferService(rpc::CallRuntime& runtime, repository::Repository& repository);
 
 }  // namespace sconce::services
 

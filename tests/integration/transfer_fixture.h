@@ -102,7 +102,7 @@ class TransferTest : public ::testing::Test {
     ASSERT_OK(opened);
     repository_ = *std::move(opened);
     runtime_ = std::make_unique<rpc::CallRuntime>(rpc::RuntimeOptions{});
-    service_ = services::NewTransferService(*repository_, *runtime_);
+    service_ = services::MakeTransferService(*runtime_, *repository_);
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
