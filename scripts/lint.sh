@@ -21,8 +21,11 @@ elif [[ ${1:-} = --fix ]]; then
   sources | xargs -0 -r -n 20 -P "$(nproc)" "$formatter" -i
   echo "lint: formatted with $("$formatter" --version)"
 else
-  unformatted=$(sources | xargs -0 -r -n 20 -P "$(nproc)" "$formatter" --dry-run -Werror 2>&1 | sed -n 's/:[0-9]*:[0-9]*: error.*//p' | sort -u || true)
-  [[ -z $unformatted ]] || { printf 'lint: not formatted (run make format):\n%s\n' "$unformatted"; failed=1; }
+  # xargs answers 123 when a file is not formatted, and other numbers when clang-format could not judge.
+  complaints=$(sources | xargs -0 -r -n 20 -P "$(nproc)" "$formatter" --dry-run -Werror 2>&1) || { status=$?; failed=1; }
+  unformatted=$(sed -n 's/:[0-9]*:[0-9]*: error.*//p' <<< "$complaints" | sort -u)
+  [[ -z $unformatted ]] || printf 'lint: not formatted (run make format):\n%s\n' "$unformatted"
+  if ((failed)) && [[ -z $unformatted ]]; then printf 'lint: %s failed (%s):\n%s\n' "$formatter" "$status" "$complaints"; fi
 fi
 
 python3 cmake/check_layers.py || failed=1
