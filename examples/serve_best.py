@@ -10,7 +10,7 @@ import time
 
 import grpc
 import torch
-from train_loop import Net, images
+from tutorial_cnn import Net, images
 
 from sconce.v1 import checkpoint_service_pb2 as checkpoints
 from sconce.v1 import checkpoint_service_pb2_grpc, transfer_service_pb2_grpc
