@@ -23,6 +23,8 @@ if [[ ! -e $root/.ready ]]; then
   touch "$root/.ready"
 fi
 cp /etc/resolv.conf "$root/etc/resolv.conf"
+# Testing's package lists are valid for a week only: a mirror that lags behind would be refused. The signatures are still checked.
+echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/90-lagging-mirror"
 
 mounted=()
 unmount() { for place in "${mounted[@]}"; do umount -l "$place" || true; done; }
