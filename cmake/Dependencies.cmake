@@ -6,6 +6,7 @@ find_package(OpenSSL REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(isal REQUIRED IMPORTED_TARGET libisal)  # the zip format's CRC-32 at memory speed
+find_package(ZLIB REQUIRED)  # records of repacked zip archives
 
 find_package(Protobuf REQUIRED)  # the FindProtobuf module: Debian ships no CMake package
 find_package(RocksDB CONFIG REQUIRED)

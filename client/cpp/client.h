@@ -20,6 +20,7 @@
 #include "sconce/v1/model_service.pb.h"
 #include "sconce/v1/transfer_service.pb.h"
 #include "storage/format/manifest.h"
+#include "storage/format/record_source.h"
 
 namespace sconce::client {
 
@@ -35,9 +36,10 @@ using Progress = std::function<void(int64_t done, int64_t total)>;
 // Takes the bytes of a download in order. A failure ends the download and is returned from it.
 using ByteSink = std::function<absl::Status(ByteSpan)>;
 
-// The bytes of a manifest's storages, in memory or in a mapped file.
+// The bytes of a manifest's storages, in memory or in a mapped file. Checksums in the records are checked as the bytes
+// are sent.
 struct PushSource {
-  std::vector<ByteSpan> bytes;  // for each storage of the manifest
+  std::vector<format::RecordSource> records;  // for each storage of the manifest
   std::shared_ptr<const void> owner;
 };
 
@@ -97,7 +99,8 @@ class Client {
 
   // Pushes a version: the manifest, and for each of its storages all its bytes (only those of bulk storages are read).
   // A request_id is made when the header has none, and the push is tried again as the retry policy says. The bytes are
-  // sent from where they are: `source.owner` keeps them until gRPC lets go of them, which can be after the return.
+  // sent from where they are: `source.owner` keeps them until gRPC lets go of them, which can be after the return. A
+  // record that is damaged is FILE_MALFORMED, and nothing is stored.
   absl::StatusOr<v1::Checkpoint> PushCheckpoint(v1::PushHeader header, const format::Manifest& manifest,
                                                 const PushSource& source, const Progress& progress = nullptr);
   // Pushes a file as it is, for the server to parse or (opaque) to keep untouched.

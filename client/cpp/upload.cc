@@ -104,7 +104,7 @@ void EnsureRequestId(v1::PushHeader& header) {
 
 absl::StatusOr<v1::Checkpoint> Client::PushCheckpoint(v1::PushHeader header, const format::Manifest& manifest,
                                                       const PushSource& source, const Progress& progress) {
-  if (source.bytes.size() != manifest.storages.size()) {
+  if (source.records.size() != manifest.storages.size()) {
     return MakeError(Reason::ARGUMENT_INVALID, "a push needs the bytes of each storage of its manifest");
   }
   EnsureRequestId(header);
@@ -121,10 +121,14 @@ absl::StatusOr<v1::Checkpoint> Client::PushCheckpoint(v1::PushHeader header, con
     for (size_t i = 0; i < manifest.storages.size(); ++i) {
       const format::Storage& storage = manifest.storages[i];
       if (!format::IsBulk(storage)) continue;
-      if (static_cast<int64_t>(source.bytes[i].size()) != storage.size_bytes) {
+      if (source.records[i].size_bytes != storage.size_bytes) {
         return MakeError(Reason::ARGUMENT_INVALID, "the bytes of a storage are not as many as its manifest says");
       }
-      if (!sender.Add({source.bytes[i], source.owner})) return absl::OkStatus();
+      for (format::RecordReader reader(source.records[i]); !reader.done();) {
+        SCONCE_ASSIGN_OR_RETURN(format::RecordPiece piece, reader.Next(static_cast<size_t>(wire::kMaxBulkDataBytes)));
+        if (piece.owner == nullptr) piece.owner = source.owner;
+        if (!sender.Add({piece.bytes, std::move(piece.owner)})) return absl::OkStatus();
+      }
     }
     sender.Flush();
     return absl::OkStatus();

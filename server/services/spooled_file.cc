@@ -7,6 +7,12 @@
 #include "server/services/push_header.h"
 
 namespace sconce::services {
+namespace {
+
+// What is checked and written at a time: small enough to be still in the cache for the second.
+constexpr size_t kPieceBytes = size_t{1} << 20;
+
+}  // namespace
 
 absl::Status SpooledFile::Open(repository::Repository& repository, const std::optional<Digest>& sha256) {
   expected_ = sha256;
@@ -32,14 +38,13 @@ absl::StatusOr<ByteSpan> SpooledFile::Map() {
 
 absl::Status PushFeed::WriteSome(repository::Push& push, int64_t max_bytes) {
   while (!done() && max_bytes > 0) {
-    const ByteSpan part = bytes_[next_].subspan(position_, static_cast<size_t>(max_bytes));
-    SCONCE_RETURN_IF_ERROR(push.Write(part));
-    max_bytes -= static_cast<int64_t>(part.size());
-    position_ += part.size();
-    if (position_ == bytes_[next_].size()) {
-      ++next_;
-      position_ = 0;
-    }
+    if (!reader_.has_value()) reader_.emplace(records_[next_]);
+    SCONCE_ASSIGN_OR_RETURN(const format::RecordPiece piece, reader_->Next(kPieceBytes));
+    SCONCE_RETURN_IF_ERROR(push.Write(piece.bytes));
+    max_bytes -= static_cast<int64_t>(piece.bytes.size());
+    if (!reader_->done()) continue;
+    ++next_;
+    reader_.reset();
   }
   return absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "base/digest.h"
 #include "base/strings.h"
+#include "storage/format/record_source.h"
 #include "storage/repository/repository.h"
 
 namespace sconce::services {
@@ -29,19 +30,19 @@ class SpooledFile {
   Sha256Hasher hasher_;
 };
 
-// Hands bytes that are there already to a push, a part at a time.
+// Hands the records of a file that is there already to a push, a part at a time, checking their checksums on the way.
 class PushFeed {
  public:
-  // `bytes` outlive the feed.
-  explicit PushFeed(std::vector<ByteSpan> bytes) : bytes_(std::move(bytes)) {}
-  bool done() const { return next_ == bytes_.size(); }
-  // Writes about `max_bytes` more.
+  // The file outlives the feed.
+  explicit PushFeed(std::vector<format::RecordSource> records) : records_(std::move(records)) {}
+  bool done() const { return next_ == records_.size(); }
+  // Writes about `max_bytes` more. FILE_MALFORMED when a record is damaged: the push must then not be committed.
   absl::Status WriteSome(repository::Push& push, int64_t max_bytes);
 
  private:
-  const std::vector<ByteSpan> bytes_;
-  size_t next_ = 0;  // of bytes_
-  size_t position_ = 0;
+  const std::vector<format::RecordSource> records_;
+  size_t next_ = 0;                             // of records_
+  std::optional<format::RecordReader> reader_;  // of that record, once begun
 };
 // What a feed should write before it lets others have the thread.
 inline constexpr int64_t kFeedBytes = int64_t{16} << 20;

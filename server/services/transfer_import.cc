@@ -16,8 +16,8 @@ namespace sconce::services {
 namespace {
 
 // A file stored untouched: one bare storage, which is the whole tree.
-format::TorchFile OpaqueFile(ByteSpan file) {
-  format::TorchFile result;
+format::TorchIndex OpaqueFile(ByteSpan file) {
+  format::TorchIndex result;
   format::Node node;
   node.kind = format::NodeKind::kStorage;
   node.text = "untyped";
@@ -27,11 +27,12 @@ format::TorchFile OpaqueFile(ByteSpan file) {
   storage.size_bytes = static_cast<int64_t>(file.size());
   if (storage.size_bytes <= format::kInlineStorageBytes) storage.inline_bytes = std::string(ToStd(AsText(file)));
   result.manifest.storages.push_back(std::move(storage));
-  result.bytes.push_back(file);
+  result.records.push_back(format::RecordSource::Plain(file));
   return result;
 }
 
-// ImportCheckpoint: collects the file, parses it when it is whole, and pushes what is in it.
+// ImportCheckpoint: collects the file, parses it when it is whole, and pushes what is in it. Checksums of records are
+// checked as their bytes are pushed: one that does not fit is met before the commit.
 class ImportSink final : public rpc::UploadSink {
  public:
   explicit ImportSink(repository::Repository& repository) : repository_(repository) {}
@@ -68,15 +69,15 @@ class ImportSink final : public rpc::UploadSink {
  private:
   absl::Status BeginPush() {
     SCONCE_ASSIGN_OR_RETURN(const ByteSpan bytes, file_.Map());
-    format::TorchFile file;
+    format::TorchIndex file;
     if (options_.kind == repository::CheckpointKind::kOpaque) {
       file = OpaqueFile(bytes);
     } else {
-      SCONCE_ASSIGN_OR_RETURN(file, format::ReadCheckpointFile(bytes));
+      SCONCE_ASSIGN_OR_RETURN(file, format::IndexCheckpointFile(bytes));
     }
-    std::vector<ByteSpan> bulk;
+    std::vector<format::RecordSource> bulk;
     for (size_t i = 0; i < file.manifest.storages.size(); ++i) {
-      if (format::IsBulk(file.manifest.storages[i])) bulk.push_back(file.bytes[i]);
+      if (format::IsBulk(file.manifest.storages[i])) bulk.push_back(file.records[i]);
     }
     feed_.emplace(std::move(bulk));
     SCONCE_ASSIGN_OR_RETURN(push_, repository_.BeginPush(options_, std::move(file.manifest)));

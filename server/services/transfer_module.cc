@@ -44,7 +44,7 @@ class ModuleSink final : public rpc::UploadSink {
       SCONCE_ASSIGN_OR_RETURN(
           push_, repository_.BeginModulePush(ToRunName(name_.run), name_.id, static_cast<int64_t>(archive.size()),
                                              labels_, create_run_));
-      feed_.emplace(std::vector<ByteSpan>{archive});
+      feed_.emplace(std::vector<format::RecordSource>{format::RecordSource::Plain(archive)});
       return std::optional<grpc::ByteBuffer>();
     }
     if (!feed_->done()) {

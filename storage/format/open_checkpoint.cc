@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,7 @@ namespace {
 // A pickled long, 0x1950a86a20f9469cfc6c: how files before PyTorch 1.6 start.
 constexpr uint8_t kLegacyMagic[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
 constexpr size_t kTarBlockBytes = 512;
+constexpr size_t kCheckBytes = size_t{1} << 20;  // of a record at a time
 
 bool StartsWith(ByteSpan file, ByteSpan magic) {
   return file.size() >= magic.size() && std::equal(magic.begin(), magic.end(), file.begin());
@@ -69,7 +71,7 @@ absl::Status Unsupported(absl::string_view what, absl::string_view advice) {
 
 }  // namespace
 
-absl::StatusOr<TorchFile> ReadCheckpointFile(ByteSpan file) {
+absl::StatusOr<TorchIndex> IndexCheckpointFile(ByteSpan file) {
   constexpr absl::string_view kSaveAgain = "load it and write it with torch.save (PyTorch 1.6 or newer)";
   if (file.empty()) return MakeError(Reason::FILE_TRUNCATED, "the file is empty; copy it again");
   if (IsZip(file)) {
@@ -77,7 +79,7 @@ absl::StatusOr<TorchFile> ReadCheckpointFile(ByteSpan file) {
       return MakeError(Reason::FILE_UNSUPPORTED,
                        "a TorchScript module, not a checkpoint; use `sconce module push`, or save its state_dict()");
     }
-    return ReadTorchFile(file);
+    return IndexTorchFile(file);
   }
   if (StartsWith(file, kLegacyMagic)) return Unsupported("the format of torch.save before PyTorch 1.6", kSaveAgain);
   if (IsSafetensors(file))
@@ -89,6 +91,11 @@ absl::StatusOr<TorchFile> ReadCheckpointFile(ByteSpan file) {
   if (StartsWith(kZipStart, file))
     return MakeError(Reason::FILE_TRUNCATED, "the file ends right after its start; copy it again");
   return MakeError(Reason::FILE_MALFORMED, "not a checkpoint: the file is none that torch.save writes");
+}
+
+absl::StatusOr<TorchFile> ReadCheckpointFile(ByteSpan file) {
+  SCONCE_ASSIGN_OR_RETURN(TorchIndex index, IndexCheckpointFile(file));
+  return LoadRecords(std::move(index));
 }
 
 bool IsTorchScriptArchive(ByteSpan file) {
@@ -115,7 +122,8 @@ absl::Status CheckTorchScriptArchive(ByteSpan file) {
   bool has_code = false;
   for (const ZipRecord& record : zip.records()) {
     has_code = has_code || absl::StartsWith(record.name, code);
-    if (record.method == kZipStored) SCONCE_RETURN_IF_ERROR(ZipReader::ReadStored(record).status());
+    SCONCE_ASSIGN_OR_RETURN(const RecordSource source, ZipReader::Source(record));
+    for (RecordReader reader(source); !reader.done();) SCONCE_RETURN_IF_ERROR(reader.Next(kCheckBytes).status());
   }
   if (!has_code) return MakeError(Reason::MODULE_INVALID, "the TorchScript module has no code; save it again");
   return absl::OkStatus();

@@ -8,10 +8,13 @@
 
 namespace sconce::format {
 
-// Reads a checkpoint file of whatever kind, told by its content, never by its name. Errors are those of ReadTorchFile;
-// a kind that is recognised but not read (a TorchScript module, the format before PyTorch 1.6, tar, safetensors, a bare
-// pickle) is FILE_UNSUPPORTED saying what to do instead; anything else is FILE_MALFORMED. The result borrows from
-// `file`.
+// Finds out what is in a checkpoint file of whatever kind, told by its content, never by its name, and where its bytes
+// lie; as IndexTorchFile, whose errors it has. A kind that is recognised but not read (a TorchScript module, the format
+// before PyTorch 1.6, tar, safetensors, a bare pickle) is FILE_UNSUPPORTED saying what to do instead; anything else is
+// FILE_MALFORMED. The result borrows from `file`.
+absl::StatusOr<TorchIndex> IndexCheckpointFile(ByteSpan file);
+
+// The same with all bytes read and checked: IndexCheckpointFile and LoadRecords.
 absl::StatusOr<TorchFile> ReadCheckpointFile(ByteSpan file);
 
 // True for a zip archive that holds a TorchScript module (torch.jit.save): it has a record `constants.pkl`, as

@@ -24,13 +24,13 @@ class TreeBuilder {
   TreeBuilder(const PickleGraph& graph, StorageLookup lookup)
       : graph_(graph), values_(graph, lookup), keys_(graph), node_of_(graph.size(), kNoIndex) {}
 
-  absl::StatusOr<TorchFile> Build() {
+  absl::StatusOr<TorchIndex> Build() {
     if (const absl::Status walked = Walk(); !walked.ok()) return Annotate(walked, Place());
-    TorchFile file;
+    TorchIndex file;
     file.manifest.nodes = std::move(nodes_);
     file.manifest.tensors = std::move(values_.tensors);
     file.manifest.storages = std::move(values_.storages);
-    file.bytes = std::move(values_.bytes);
+    file.records = std::move(values_.records);
     return file;
   }
 
@@ -258,7 +258,7 @@ class TreeBuilder {
 
 }  // namespace
 
-absl::StatusOr<TorchFile> BuildTorchTree(const PickleGraph& graph, StorageLookup lookup) {
+absl::StatusOr<TorchIndex> BuildTorchTree(const PickleGraph& graph, StorageLookup lookup) {
   return TreeBuilder(graph, lookup).Build();
 }
 

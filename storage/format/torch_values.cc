@@ -358,17 +358,16 @@ absl::StatusOr<StorageIndex> TorchValues::AddStorage(absl::string_view key, absl
   Storage storage;
   storage.size_bytes = size_bytes;
   storage.device = ToStd(device);
-  ByteSpan data;
+  RecordSource record;
   if (!IsMetaDevice(device)) {
-    SCONCE_ASSIGN_OR_RETURN(data, lookup_(key));
-    if (data.size() != static_cast<uint64_t>(size_bytes)) {
-      return Malformed(
-          absl::StrCat("storage ", Quoted(key), " should have ", size_bytes, " bytes, its record has ", data.size()));
+    SCONCE_ASSIGN_OR_RETURN(record, lookup_(key));
+    if (record.size_bytes != size_bytes) {
+      return Malformed(absl::StrCat("storage ", Quoted(key), " should have ", size_bytes, " bytes, its record has ",
+                                    record.size_bytes));
     }
-    if (size_bytes <= kInlineStorageBytes) storage.inline_bytes = ToStd(AsText(data));
   }
   storages.push_back(std::move(storage));
-  bytes.push_back(data);
+  records.push_back(record);
   return static_cast<StorageIndex>(storages.size() - 1);
 }
 

@@ -35,7 +35,7 @@ class TorchValues {
 
   std::vector<TensorView> tensors;
   std::vector<Storage> storages;
-  std::vector<ByteSpan> bytes;  // of each storage
+  std::vector<RecordSource> records;  // of each storage; an empty one for a meta storage
 
  private:
   struct StorageRef {

@@ -67,7 +67,9 @@ inline constexpr uint16_t kZipFlagEncrypted = 1 << 0;
 inline constexpr uint16_t kZipFlagDescriptor = 1 << 3;
 inline constexpr uint16_t kZipFlagUtf8 = 1 << 11;
 
-inline constexpr uint16_t kZipStored = 0;  // 4.4.5
+// 4.4.5 Compression methods.
+inline constexpr uint16_t kZipStored = 0;
+inline constexpr uint16_t kZipDeflated = 8;
 
 inline uint16_t LoadLittle16(const uint8_t* p) {
   return static_cast<uint16_t>(p[0] | p[1] << 8);

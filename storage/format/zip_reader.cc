@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
-#include "storage/format/crc32.h"
 #include "storage/format/zip_format.h"
 
 // How an archive is read:
@@ -144,6 +143,22 @@ absl::StatusOr<uint64_t> LocateData(ByteSpan archive, const Directory& directory
   return local_offset + ZipLocal::kBytes + head;
 }
 
+absl::Status CheckInflatedSize(const std::vector<ZipRecord>& records, uint64_t archive_bytes) {
+  uint64_t inflated = 0;
+  const uint64_t limit =
+      archive_bytes * static_cast<uint64_t>(kMaxInflateRatio) + static_cast<uint64_t>(kFreeInflateBytes);
+  for (const ZipRecord& record : records) {
+    if (record.method == kZipStored) continue;
+    if (record.size_bytes > limit || (inflated += record.size_bytes) > limit) {
+      return MakeError(Reason::INPUT_LIMIT_EXCEEDED,
+                       absl::StrCat("the records of the zip archive unpack to more than ", kMaxInflateRatio,
+                                    " times its size; unpack it and pack it again with `zip -0`"),
+                       {{"limit", absl::StrCat(limit)}});
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ZipReader> ZipReader::Open(ByteSpan archive) {
@@ -195,6 +210,7 @@ absl::StatusOr<ZipReader> ZipReader::Open(ByteSpan archive) {
   for (size_t i = 1; i < ranges.size(); ++i) {
     if (ranges[i].first < ranges[i - 1].second) return Malformed("two records overlap");
   }
+  SCONCE_RETURN_IF_ERROR(CheckInflatedSize(reader.records_, archive.size()));
   return reader;
 }
 
@@ -203,24 +219,31 @@ const ZipRecord* ZipReader::Find(absl::string_view name) const {
   return it == by_name_.end() ? nullptr : &records_[it->second];
 }
 
-absl::StatusOr<ByteSpan> ZipReader::ReadStored(const ZipRecord& record) {
+absl::StatusOr<RecordSource> ZipReader::Source(const ZipRecord& record) {
   if (record.encrypted)
     return MakeError(Reason::FILE_UNSUPPORTED,
                      absl::StrCat("record ", Quoted(record.name), " is encrypted; decrypt the archive first"));
-  if (record.method != kZipStored) {
-    return MakeError(
-        Reason::FILE_UNSUPPORTED,
-        absl::StrCat(
-            "record ", Quoted(record.name),
-            " is compressed, which torch.save never does; unpack the archive and pack it again with `zip -0`"));
+  if (record.method != kZipStored && record.method != kZipDeflated) {
+    return MakeError(Reason::FILE_UNSUPPORTED,
+                     absl::StrCat("record ", Quoted(record.name), " is compressed with method ", record.method,
+                                  ", and only deflate is read; unpack the archive and pack it again with `zip -0`"));
   }
-  if (record.crc32 != 0 && Crc32(record.data) != record.crc32) {
-    return MakeError(Reason::FILE_MALFORMED,
-                     absl::StrCat("record ", Quoted(record.name),
-                                  " does not fit its CRC-32: its bytes were changed; copy or write the file again"),
-                     {{"record", std::string(ToStd(record.name))}});
+  RecordSource source;
+  source.stored = record.data;
+  source.size_bytes = static_cast<int64_t>(record.size_bytes);
+  source.crc32 = record.crc32;
+  source.deflated = record.method == kZipDeflated;
+  source.name = record.name;
+  return source;
+}
+
+absl::StatusOr<ByteSpan> ZipReader::ReadStored(const ZipRecord& record) {
+  SCONCE_ASSIGN_OR_RETURN(const RecordSource source, Source(record));
+  if (source.deflated) {
+    return MakeError(Reason::FILE_UNSUPPORTED, absl::StrCat("record ", Quoted(record.name), " is compressed"));
   }
-  return record.data;
+  SCONCE_ASSIGN_OR_RETURN(const RecordPiece whole, ReadWholeRecord(source));
+  return whole.bytes;
 }
 
 }  // namespace sconce::format

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/strings.h"
+#include "storage/format/record_source.h"
 
 namespace sconce::format {
 
@@ -22,6 +23,11 @@ struct ZipRecord {
   bool encrypted = false;
 };
 
+// Compressed records may together unpack to so many times the archive's size, or to a mebibyte: more than anything but
+// a bomb or a file of zeros does, and still a bound on what a small file can make a reader do.
+inline constexpr int64_t kMaxInflateRatio = 16;
+inline constexpr int64_t kFreeInflateBytes = int64_t{1} << 20;
+
 // The directory of a zip archive in memory, zip64 included. Immutable; borrows from the archive, which must outlive it.
 //
 // Strict, since readers that disagree about an archive are how a file shows one face to a scanner and another to its
@@ -30,12 +36,17 @@ struct ZipRecord {
 class ZipReader {
  public:
   // FILE_TRUNCATED when the end record is missing, FILE_MALFORMED naming what is wrong, FILE_UNSUPPORTED for a
-  // multi-volume archive.
+  // multi-volume archive, INPUT_LIMIT_EXCEEDED for one that unpacks to far more than it is (kMaxInflateRatio). Looks at
+  // the directory and at the records' headers; of their data it reads nothing.
   static absl::StatusOr<ZipReader> Open(ByteSpan archive);
 
   const std::vector<ZipRecord>& records() const { return records_; }  // in directory order
   // nullptr when there is none of exactly this name.
   const ZipRecord* Find(absl::string_view name) const;
+
+  // What to read a record's bytes with. FILE_UNSUPPORTED when it is encrypted, or compressed with something else than
+  // deflate.
+  static absl::StatusOr<RecordSource> Source(const ZipRecord& record);
 
   // The bytes of a record that is stored plainly. FILE_UNSUPPORTED when it is compressed or encrypted; FILE_MALFORMED
   // when the checksum is there and does not fit.

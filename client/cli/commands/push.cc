@@ -16,12 +16,12 @@ namespace {
 // Pushes what is in the file: parsed here, so that only the tree and the tensors' bytes travel.
 absl::StatusOr<v1::Checkpoint> PushState(client::Client& client, const v1::PushHeader& header,
                                          const wire::SharedBytes& file, const client::Progress& progress) {
-  absl::StatusOr<format::TorchFile> parsed = format::ReadCheckpointFile(file.bytes);
+  absl::StatusOr<format::TorchIndex> parsed = format::IndexCheckpointFile(file.bytes);
   if (HasReason(parsed.status(), Reason::PICKLE_GLOBAL_REFUSED)) {
     return Annotate(parsed.status(), "this file holds more than data");
   }
   if (!parsed.ok()) return parsed.status();
-  return client.PushCheckpoint(header, parsed->manifest, {std::move(parsed->bytes), file.owner}, progress);
+  return client.PushCheckpoint(header, parsed->manifest, {std::move(parsed->records), file.owner}, progress);
 }
 
 absl::Status Run(Context& context) {

@@ -239,9 +239,13 @@ TEST_F(ClientTest, APushIsTriedAgainUnderTheSameRequestId) {
     return grpc::Status::OK;
   };
   const std::string inline_bytes = "abcd";
-  ASSERT_OK_AND_ASSIGN(
-      const v1::Checkpoint pushed,
-      client_->PushCheckpoint({}, manifest, {{AsBytes(first), AsBytes(inline_bytes), {}, AsBytes(last)}, nullptr}));
+  ASSERT_OK_AND_ASSIGN(const v1::Checkpoint pushed,
+                       client_->PushCheckpoint({}, manifest,
+                                               {{format::RecordSource::Plain(AsBytes(first)),
+                                                 format::RecordSource::Plain(AsBytes(inline_bytes)),
+                                                 {},
+                                                 format::RecordSource::Plain(AsBytes(last))},
+                                                nullptr}));
   EXPECT_EQ(pushed.version(), 3);
   ASSERT_EQ(request_ids.size(), 2U);
   EXPECT_EQ(request_ids[0].size(), 36U);

@@ -4,10 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "storage/format/manifest_codec.h"
+#include "storage/format/pickle_writer.h"
+#include "storage/format/zip_reader.h"
+#include "tests/support/deflated_zip.h"
 #include "tests/support/expected_tree.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/status_matchers.h"
@@ -119,7 +125,127 @@ TEST(ReadTorchFileTest, RecordsBesideTheTreeAreOptional) {
 TEST(ReadTorchFileTest, UnsupportedVersionAndByteOrderAreNamed) {
   EXPECT_THAT(ReadTorchFile(AsBytes(Archive("", "11"))), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("11")));
   EXPECT_THAT(ReadTorchFile(AsBytes(Archive("", "x"))), FailsWith(Reason::FILE_UNSUPPORTED));
-  EXPECT_THAT(ReadTorchFile(AsBytes(Archive("big", "3"))), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("big")));
+  EXPECT_THAT(ReadTorchFile(AsBytes(Archive("middle", "3"))), FailsWith(Reason::FILE_MALFORMED, HasSubstr("middle")));
+}
+
+using Records = std::vector<std::pair<std::string, std::string>>;
+
+Records RecordsOf(const std::string& file) {
+  Records records;
+  const auto zip = ZipReader::Open(AsBytes(file));
+  EXPECT_OK(zip);
+  for (const ZipRecord& record : zip->records())
+    records.emplace_back(std::string(ToStd(record.name)), std::string(ToStd(AsText(record.data))));
+  return records;
+}
+
+void ExpectSame(const TorchFile& a, const TorchFile& b) {
+  EXPECT_EQ(EncodeManifest(a.manifest), EncodeManifest(b.manifest));
+  ASSERT_EQ(a.bytes.size(), b.bytes.size());
+  for (size_t i = 0; i < a.bytes.size(); ++i) EXPECT_EQ(a.bytes[i], b.bytes[i]) << "storage " << i;
+}
+
+TEST(ReadTorchFileTest, RepackedArchivesAreRead) {
+  for (const char* name : {"state_dict.pt", "adamw_full.pth", "containers.pt"}) {
+    SCOPED_TRACE(name);
+    const std::string file = ReadWholeFile(DataFolder() + "/" + name);
+    const std::string deflated = MakeDeflatedZip(RecordsOf(file));
+    ASSERT_OK_AND_ASSIGN(const TorchFile before, ReadTorchFile(AsBytes(file)));
+    ASSERT_OK_AND_ASSIGN(const TorchFile after, ReadTorchFile(AsBytes(deflated)));
+    ExpectSame(before, after);
+  }
+}
+
+TEST(ReadTorchFileTest, ArchivesThatUnpackToFarMoreThanTheyAreAreRefused) {
+  EXPECT_OK(
+      ReadTorchFile(AsBytes(MakeDeflatedZip({{"a/data.pkl", "\x80\x02N."}, {"a/x", std::string(1 << 20, '\0')}}))));
+  const std::string bomb = MakeDeflatedZip({{"a/data.pkl", "\x80\x02N."}, {"a/x", std::string(2 << 20, '\0')}});
+  EXPECT_THAT(ReadTorchFile(AsBytes(bomb)), FailsWith(Reason::INPUT_LIMIT_EXCEEDED, HasSubstr("zip -0")));
+}
+
+// The file as a big-endian machine writes it: `widths` says how the storages' elements are turned around.
+std::string BigEndian(const std::string& file, const std::map<std::string, size_t>& widths) {
+  Records records = RecordsOf(file);
+  const std::string folder = records[0].first.substr(0, records[0].first.find('/'));
+  bool marked = false;
+  for (auto& [name, data] : records) {
+    if (name == folder + "/byteorder") {
+      data = "big";
+      marked = true;
+    }
+    const auto width = widths.find(name.substr(name.rfind('/') + 1));
+    if (name.rfind(folder + "/data/", 0) == 0 && width != widths.end())
+      SwapElements(absl::MakeSpan(reinterpret_cast<uint8_t*>(data.data()), data.size()), width->second);
+  }
+  if (!marked) records.emplace_back(folder + "/byteorder", "big");
+  return MakeZip(records);
+}
+
+TEST(ReadTorchFileTest, BigEndianFilesReadAsTheirLittleEndianTwins) {
+  const std::string file = ReadWholeFile(DataFolder() + "/general_sgd.tar");
+  ASSERT_OK_AND_ASSIGN(const TorchFile little, ReadTorchFile(AsBytes(file)));
+  std::map<std::string, size_t> widths;
+  ASSERT_OK_AND_ASSIGN(const TorchIndex index, IndexTorchFile(AsBytes(file)));
+  for (const TensorView& view : little.manifest.tensors) {
+    const std::string name(ToStd(index.records[view.storage].name));
+    widths[name.substr(name.rfind('/') + 1)] = static_cast<size_t>(ElementBytes(view.dtype));
+  }
+  const std::string swapped = BigEndian(file, widths);
+  ASSERT_OK_AND_ASSIGN(const TorchFile big, ReadTorchFile(AsBytes(swapped)));
+  ExpectSame(little, big);
+}
+
+// {"x": a tensor, "y": another} of one untyped storage, seen as these dtypes: _rebuild_tensor_v3.
+std::string TwoViews(const std::string& first, const std::string& second, const std::string& bytes) {
+  PickleWriter out;
+  out.Op(PickleOp::kEmptyDict);
+  for (const auto& [key, dtype] : {std::make_pair("x", first), std::make_pair("y", second)}) {
+    out.Str(key);
+    out.Global("torch._utils", "_rebuild_tensor_v3");
+    out.Op(PickleOp::kMark);
+    out.Op(PickleOp::kMark);
+    out.Str("storage");
+    out.Global("torch.storage", "UntypedStorage");
+    out.Str("0");
+    out.Str("cpu");
+    out.Int(static_cast<int64_t>(bytes.size()));
+    out.Op(PickleOp::kTuple);
+    out.Op(PickleOp::kBinPersId);
+    out.Int(0);
+    out.Int(1);
+    out.Tuple(1);
+    out.Int(1);
+    out.Tuple(1);
+    out.Bool(false);
+    out.Global("collections", "OrderedDict");
+    out.Tuple(0);
+    out.Op(PickleOp::kReduce);
+    out.Global("torch", dtype);
+    out.Op(PickleOp::kTuple);
+    out.Op(PickleOp::kReduce);
+    out.Op(PickleOp::kSetItem);
+  }
+  return MakeZip({{"a/data.pkl", out.Finish()}, {"a/byteorder", "big"}, {"a/data/0", bytes}});
+}
+
+TEST(ReadTorchFileTest, BigEndianStoragesAreTurnedAroundByTheDtypeOfTheirTensors) {
+  ASSERT_OK_AND_ASSIGN(const TorchFile halves, ReadTorchFile(AsBytes(TwoViews("uint16", "bfloat16", "abcdefgh"))));
+  EXPECT_EQ(halves.manifest.storages[0].inline_bytes, "badcfehg");
+  // The parts of a complex number keep their order.
+  ASSERT_OK_AND_ASSIGN(const TorchFile complex, ReadTorchFile(AsBytes(TwoViews("complex64", "uint32", "abcdefgh"))));
+  EXPECT_EQ(complex.manifest.storages[0].inline_bytes, "dcbahgfe");
+  EXPECT_THAT(ReadTorchFile(AsBytes(TwoViews("uint16", "uint32", "abcdefgh"))),
+              FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("a/data/0")));
+}
+
+TEST(IndexTorchFileTest, BytesOfTensorsAreNotLookedAt) {
+  std::string file = ReadWholeFile(DataFolder() + "/state_dict.pt");
+  const size_t largest = file.find("/data/4") + 2000;  // 120 x 400 floats
+  file[largest] = static_cast<char>(file[largest] ^ 1);
+  ASSERT_OK_AND_ASSIGN(TorchIndex index, IndexTorchFile(AsBytes(file)));
+  for (size_t i = 0; i < index.records.size(); ++i)
+    EXPECT_EQ(index.records[i].size_bytes, index.manifest.storages[i].size_bytes);
+  EXPECT_THAT(LoadRecords(std::move(index)), FailsWith(Reason::FILE_MALFORMED, HasSubstr("/data/4")));
 }
 
 TEST(ReadTorchFileTest, TreeMustBeInTheFolderOfTheFirstRecord) {

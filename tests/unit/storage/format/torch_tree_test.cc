@@ -23,11 +23,14 @@ class TorchTreeTest : public ::testing::Test {
   absl::StatusOr<TorchFile> Read() {
     pickle_ = out_.Finish();
     SCONCE_ASSIGN_OR_RETURN(const PickleGraph graph, ReadPickle(AsBytes(pickle_), "data.pkl"));
-    return BuildTorchTree(graph, [this](absl::string_view key) -> absl::StatusOr<ByteSpan> {
-      const auto it = records_.find(std::string(ToStd(key)));
-      if (it == records_.end()) return MakeError(Reason::FILE_MALFORMED, "no record");
-      return AsBytes(it->second);
-    });
+    SCONCE_ASSIGN_OR_RETURN(TorchIndex index,
+                            BuildTorchTree(graph, [this](absl::string_view key) -> absl::StatusOr<RecordSource> {
+                              const auto it = records_.find(std::string(ToStd(key)));
+                              if (it == records_.end()) return MakeError(Reason::FILE_MALFORMED, "no record");
+                              return RecordSource::Plain(AsBytes(it->second));
+                            }));
+    SCONCE_RETURN_IF_ERROR(FinishIndex(false, index));
+    return LoadRecords(std::move(index));
   }
   // Calls a function with what the caller put above the last Mark().
   void Mark(absl::string_view module, absl::string_view name) {
