@@ -8,14 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "storage/format/legacy_reader.h"
 #include "storage/format/zip_format.h"
 #include "storage/format/zip_reader.h"
 
 namespace sconce::format {
 namespace {
 
-// A pickled long, 0x1950a86a20f9469cfc6c: how files before PyTorch 1.6 start.
-constexpr uint8_t kLegacyMagic[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
 constexpr size_t kTarBlockBytes = 512;
 constexpr size_t kCheckBytes = size_t{1} << 20;  // of a record at a time
 
@@ -81,7 +80,7 @@ absl::StatusOr<TorchIndex> IndexCheckpointFile(ByteSpan file) {
     }
     return IndexTorchFile(file);
   }
-  if (StartsWith(file, kLegacyMagic)) return Unsupported("the format of torch.save before PyTorch 1.6", kSaveAgain);
+  if (IsLegacyTorchFile(file)) return IndexLegacyTorchFile(file);
   if (IsSafetensors(file))
     return Unsupported("the safetensors format", "load it with safetensors and write it with torch.save");
   if (IsTar(file)) return Unsupported("a tar archive, the oldest format of torch.save", kSaveAgain);

@@ -22,7 +22,11 @@ namespace sconce::format {
 // message can name all of them; what it makes is never looked at.
 class PickleMachine {
  public:
-  PickleMachine(ByteSpan pickle, absl::string_view name) : name_(ToStd(name)) { graph_.pickle_ = pickle; }
+  // `is_stream`: other bytes may follow the pickle.
+  PickleMachine(ByteSpan pickle, absl::string_view name, bool is_stream = false)
+      : name_(ToStd(name)), is_stream_(is_stream) {
+    graph_.pickle_ = pickle;
+  }
 
   absl::StatusOr<PickleGraph> Run();
 
@@ -92,6 +96,7 @@ class PickleMachine {
   absl::Status PushRemembered(uint64_t key);
 
   const std::string name_;
+  const bool is_stream_;
   PickleGraph graph_;
   size_t at_ = 0;
   size_t op_start_ = 0;

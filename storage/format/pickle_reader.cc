@@ -55,6 +55,7 @@ absl::Status PickleMachine::Loop() {
     if (remaining() == 0) return Malformed("the pickle ends without STOP");
     SCONCE_RETURN_IF_ERROR(Step(static_cast<PickleOp>(graph_.pickle_[at_++])));
   }
+  if (is_stream_) graph_.pickle_ = graph_.pickle_.subspan(0, at_);
   if (!stack_.empty() || !marks_.empty() || remaining() != 0) return Malformed("the pickle holds more than one value");
   return absl::OkStatus();
 }
@@ -270,6 +271,10 @@ absl::Status PickleMachine::Build() {
 
 absl::StatusOr<PickleGraph> ReadPickle(ByteSpan pickle, absl::string_view name) {
   return PickleMachine(pickle, name).Run();
+}
+
+absl::StatusOr<PickleGraph> ReadFirstPickle(ByteSpan stream, absl::string_view name) {
+  return PickleMachine(stream.subspan(0, kMaxPickleBytes), name, /*is_stream=*/true).Run();
 }
 
 }  // namespace sconce::format

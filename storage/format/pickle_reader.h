@@ -88,6 +88,9 @@ inline constexpr size_t kMaxPickleValues = size_t{8} << 20;
 // FILE_UNSUPPORTED for a broken or foreign pickle, with the byte; INPUT_LIMIT_EXCEEDED beyond the limits above.
 absl::StatusOr<PickleGraph> ReadPickle(ByteSpan pickle, absl::string_view name);
 
+// The same for the first of several pickles that follow each other: the result's pickle_bytes() is its length.
+absl::StatusOr<PickleGraph> ReadFirstPickle(ByteSpan stream, absl::string_view name);
+
 }  // namespace sconce::format
 
 #endif  // SCONCE_STORAGE_FORMAT_PICKLE_READER_H_

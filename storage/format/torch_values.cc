@@ -120,6 +120,8 @@ absl::StatusOr<Node> TorchValues::Read(PickleIndex index) {
       return ReadGlobal(index);
     case Kind::kPersistent: {
       SCONCE_ASSIGN_OR_RETURN(const StorageRef storage, ReadStorage(index));
+      if (storage.is_part)
+        return Unsupported("a storage that is a part of another one, as old releases of PyTorch had them");
       node.kind = NodeKind::kStorage;
       node.text = storage.type == 0 ? "untyped" : ToStd(DTypeName(static_cast<DType>(storage.type)));
       node.integer = storage.index;
@@ -281,6 +283,7 @@ absl::StatusOr<TensorView> TorchValues::ReadView(PickleGlobal function, absl::Sp
     SCONCE_ASSIGN_OR_RETURN(view.dtype, ReadDType(args[6]));
   }
   if (args.size() > plain) SCONCE_RETURN_IF_ERROR(ReadMetadata(args[plain], view));
+  if (storage.is_part) SCONCE_RETURN_IF_ERROR(MoveToPart(storage, view));
   return view;
 }
 
@@ -311,12 +314,13 @@ absl::Status TorchValues::ReadMetadata(PickleIndex metadata, TensorView& view) c
   return absl::OkStatus();
 }
 
-// A persistent id is ('storage', class, key, location, number of elements).
+// A persistent id is ('storage', class, key, location, number of elements), and in the legacy container a sixth: None,
+// or (key, offset, number of elements) of the part of that storage which is meant.
 absl::StatusOr<TorchValues::StorageRef> TorchValues::ReadStorage(PickleIndex persistent) {
   const PickleIndex id = graph_.Args(persistent);
   const absl::Span<const PickleIndex> parts =
       graph_[id].kind == Kind::kTuple ? graph_.Items(id) : absl::Span<const PickleIndex>();
-  if (parts.size() != 5 || !IsStr(parts[0]) || graph_.Text(parts[0]) != "storage" ||
+  if (parts.size() < 5 || parts.size() > 6 || !IsStr(parts[0]) || graph_.Text(parts[0]) != "storage" ||
       graph_[parts[1]].kind != Kind::kGlobal || graph_[parts[1]].global.tag != PickleTag::kStorageType ||
       !IsStr(parts[2]) || !IsStr(parts[3])) {
     return Malformed("a persistent id that is not a storage's");
@@ -332,8 +336,11 @@ absl::StatusOr<TorchValues::StorageRef> TorchValues::ReadStorage(PickleIndex per
   const auto it = by_key_.find(key);
   if (it == by_key_.end()) {
     SCONCE_ASSIGN_OR_RETURN(const StorageIndex index, AddStorage(key, device, size_bytes));
-    const StorageRef added{index, type};
+    StorageRef added;
+    added.index = index;
+    added.type = type;
     by_key_.emplace(key, added);
+    if (parts.size() == 6) SCONCE_RETURN_IF_ERROR(ReadPart(parts[5], added));
     return added;
   }
   const StorageRef& known = it->second;
@@ -348,7 +355,33 @@ absl::StatusOr<TorchValues::StorageRef> TorchValues::ReadStorage(PickleIndex per
   if (storages[known.index].size_bytes != size_bytes || storages[known.index].device != ToStd(device)) {
     return Malformed(absl::StrCat("storage ", Quoted(key), " is named twice with different sizes or devices"));
   }
-  return StorageRef{known.index, type};
+  StorageRef again;
+  again.index = known.index;
+  again.type = type;
+  if (parts.size() == 6) SCONCE_RETURN_IF_ERROR(ReadPart(parts[5], again));
+  return again;
+}
+
+absl::Status TorchValues::ReadPart(PickleIndex metadata, StorageRef& storage) const {
+  if (graph_[metadata].kind == Kind::kNone) return absl::OkStatus();
+  const absl::Span<const PickleIndex> parts =
+      graph_[metadata].kind == Kind::kTuple ? graph_.Items(metadata) : absl::Span<const PickleIndex>();
+  if (parts.size() != 3) return Malformed("a part of a storage is not given by key, offset and size");
+  storage.is_part = true;
+  SCONCE_ASSIGN_OR_RETURN(storage.offset, ReadCount(parts[1]));
+  SCONCE_ASSIGN_OR_RETURN(storage.elements, ReadCount(parts[2]));
+  return absl::OkStatus();
+}
+
+// A view of a part of a storage is a view of the storage.
+absl::Status TorchValues::MoveToPart(const StorageRef& storage, TensorView& view) const {
+  const DType type = storage.type == 0 ? DType::kUInt8 : static_cast<DType>(storage.type);
+  const int64_t end = ViewEndBytes(view);
+  if (view.dtype != type || end < 0 || end / ElementBytes(type) > storage.elements ||
+      __builtin_add_overflow(view.offset, storage.offset, &view.offset)) {
+    return Malformed("a tensor reaches past the part of a storage that it is a view of");
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<StorageIndex> TorchValues::AddStorage(absl::string_view key, absl::string_view device,

@@ -41,6 +41,10 @@ class TorchValues {
   struct StorageRef {
     StorageIndex index = kNoIndex;
     uint8_t type = 0;  // as it was first named: the DType's number; 0 for an untyped storage
+    // What is meant when it is a part of that storage, in elements of its type: files before PyTorch 0.4 have those.
+    bool is_part = false;
+    int64_t offset = 0;
+    int64_t elements = 0;
   };
 
   absl::StatusOr<Node> ReadCall(PickleIndex value);
@@ -54,6 +58,8 @@ class TorchValues {
   absl::Status CheckView(const TensorView& view) const;
   absl::Status ReadMetadata(PickleIndex metadata, TensorView& view) const;
   absl::StatusOr<StorageRef> ReadStorage(PickleIndex persistent);
+  absl::Status ReadPart(PickleIndex metadata, StorageRef& storage) const;
+  absl::Status MoveToPart(const StorageRef& storage, TensorView& view) const;
   absl::StatusOr<StorageIndex> AddStorage(absl::string_view key, absl::string_view device, int64_t size_bytes);
 
   absl::StatusOr<int64_t> ReadCount(PickleIndex value) const;  // an int of at least 0

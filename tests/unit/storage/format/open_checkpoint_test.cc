@@ -50,9 +50,6 @@ TEST(OpenCheckpointTest, BrokenModulesAreRefused) {
 }
 
 TEST(OpenCheckpointTest, OtherKindsAreNamedWithWhatToDo) {
-  const std::string legacy("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15);
-  EXPECT_THAT(ReadCheckpointFile(AsBytes(legacy)),
-              FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("before PyTorch 1.6")));
   EXPECT_THAT(ReadCheckpointFile(AsBytes("\x80\x04N.")), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("pickle")));
   const std::string safetensors = std::string("\x02\0\0\0\0\0\0\0{}", 10);
   EXPECT_THAT(ReadCheckpointFile(AsBytes(safetensors)), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("safetensors")));
