@@ -1,5 +1,7 @@
 #include "base/strings.h"
 
+#include <utility>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -16,7 +18,12 @@ bool FromHex(absl::string_view hex, std::string& bytes) {
   for (const char c : hex) {
     if (!absl::ascii_isxdigit(static_cast<unsigned char>(c))) return false;
   }
-  bytes = absl::HexStringToBytes(hex);
+  const auto digit = [](char c) { return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10; };
+  std::string decoded;
+  for (size_t i = 0; i < hex.size(); i += 2) {
+    decoded.push_back(static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1])));
+  }
+  bytes = std::move(decoded);  // `hex` may be a view of it
   return true;
 }
 
