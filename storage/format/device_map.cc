@@ -1,24 +1,19 @@
-// One walk over the tree decides about each storage at the first place it is found. With rules every path has to be
-// looked at, since any may match; without, what is shared is entered once. The part of the tree that has no paths
-// (parts of a sparse tensor, attributes of an OrderedDict) belongs to the place it hangs on, and is entered once for
-// each device that a rule gives it: a second one is already the error that ends the walk, so all of this takes linear
-// time.
+// One walk over the tree decides about each storage at the first place it is found. A second device that a rule gives a
+// storage is an error that ends the walk.
 
 #include "storage/format/device_map.h"
 
-#include <algorithm>
 #include <map>
 #include <tuple>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
-#include "storage/format/path.h"
 #include "storage/format/pattern_set.h"
+#include "storage/format/place_walk.h"
 
 namespace sconce::format {
 namespace {
@@ -48,46 +43,23 @@ absl::Status ValidateMapping(const DeviceMapping& mapping) {
                    {{"device", mapping.fallback}});
 }
 
-class Mapper final : public TreeVisitor {
+class Mapper {
  public:
-  Mapper(const DeviceMapping& mapping, const PatternSet& rules, const Manifest& manifest)
-      : mapping_(mapping),
-        rules_(rules),
-        manifest_(manifest),
-        available_(mapping.available),
-        leads_to_storage_(manifest.nodes.size()),
-        decisions_(manifest.storages.size()) {
+  Mapper(const DeviceMapping& mapping, const Manifest& manifest)
+      : mapping_(mapping), manifest_(manifest), available_(mapping.available), decisions_(manifest.storages.size()) {
     for (const auto& [tag, device] : mapping.remap) remap_.emplace(tag, device);
-    for (const DeviceRule& rule : mapping.rules) {
-      colors_.push_back(color_of_device_.emplace(rule.device, color_of_device_.size() + 1).first->second);
-    }
-    for (NodeIndex i = 0; i < manifest.nodes.size(); ++i) {
-      const std::vector<NodeIndex>& children = manifest.nodes[i].children;
-      leads_to_storage_[i] = StorageOf(i) != kNoIndex || std::any_of(children.begin(), children.end(),
-                                                                     [&](NodeIndex c) { return leads_to_storage_[c]; });
-    }
   }
 
-  Walk Enter(absl::string_view path, NodeIndex node) override {
-    const size_t above = literals_.empty() ? PatternSet::kNoPattern : literals_.back();
-    const size_t literal = std::min(above, rules_.FindLiteral(path));
-    const size_t rule = std::min(literal, rules_.FindGlob(path, literal));
-    const bool has_paths = HasPathsBelow(manifest_.nodes[node].kind);
-    if (!has_paths) {
-      status_ = Storages(path, node, rule);
-    } else if (manifest_.nodes[node].kind == NodeKind::kOrderedDict && manifest_.nodes[node].children.size() % 2 != 0) {
-      status_ = Storages(path, manifest_.nodes[node].children.back(), rule);
+  absl::Status Decide(const PatternSet& rules) {
+    absl::flat_hash_map<std::string, size_t> outcome_of_device;
+    std::vector<size_t> outcomes;
+    for (const DeviceRule& rule : mapping_.rules) {
+      outcomes.push_back(outcome_of_device.emplace(rule.device, outcome_of_device.size() + 1).first->second);
     }
-    if (!status_.ok()) return Walk::kStop;
-    if (!has_paths) return Walk::kDescend;
-    if (!leads_to_storage_[node] || (rules_.empty() && !entered_.insert(node).second)) return Walk::kSkipChildren;
-    literals_.push_back(literal);
-    return Walk::kDescend;
+    return WalkPlaces(
+        manifest_, rules, outcomes, [this](NodeIndex node) { return StorageOf(node) != kNoIndex; },
+        [this](absl::string_view path, NodeIndex node, size_t rule) { return Found(path, StorageOf(node), rule); });
   }
-
-  void Leave(absl::string_view, NodeIndex) override { literals_.pop_back(); }
-
-  const absl::Status& status() const { return status_; }
 
   std::vector<MappedDevice> Apply(Manifest& manifest) && {
     for (size_t i = 0; i < decisions_.size(); ++i) {
@@ -112,30 +84,13 @@ class Mapper final : public TreeVisitor {
     return storage == kNoIndex || IsMetaDevice(manifest_.storages[storage].device) ? kNoIndex : storage;
   }
 
-  // All storages at `root` and in what it is made of.
-  absl::Status Storages(absl::string_view path, NodeIndex root, size_t rule) {
-    const size_t color = rule == PatternSet::kNoPattern ? 0 : colors_[rule];
-    std::vector<NodeIndex> pending = {root};
-    while (!pending.empty()) {
-      const NodeIndex node = pending.back();
-      pending.pop_back();
-      if (!leads_to_storage_[node] || !looked_at_.emplace(node, color).second) continue;
-      if (const StorageIndex storage = StorageOf(node); storage != kNoIndex) {
-        SCONCE_RETURN_IF_ERROR(Found(path, storage, rule));
-      }
-      const std::vector<NodeIndex>& children = manifest_.nodes[node].children;
-      pending.insert(pending.end(), children.rbegin(), children.rend());
-    }
-    return absl::OkStatus();
-  }
-
   absl::Status Found(absl::string_view path, StorageIndex storage, size_t rule) {
     const std::string& tag = manifest_.storages[storage].device;
     Decision& decision = decisions_[storage];
     const DeviceRule* ruled = rule == PatternSet::kNoPattern ? nullptr : &mapping_.rules[rule];
     if (decision.wanted.empty()) {
       decision.wanted = ruled != nullptr ? ruled->device : WithoutRule(tag);
-      if (!rules_.empty()) decision.path = std::string(path.substr(0, kMaxShownPathBytes));
+      if (!mapping_.rules.empty()) decision.path = std::string(path.substr(0, kMaxShownPathBytes));
       const bool fell_back = !available_.Has(decision.wanted);
       if (fell_back && mapping_.fallback.empty()) return available_.Unavailable(decision.wanted, path);
       decision.device = fell_back ? mapping_.fallback : decision.wanted;
@@ -166,21 +121,13 @@ class Mapper final : public TreeVisitor {
   }
 
   const DeviceMapping& mapping_;
-  const PatternSet& rules_;
   const Manifest& manifest_;
   const AvailableDevices available_;
   absl::flat_hash_map<std::string, std::string> remap_;
-  absl::flat_hash_map<std::string, size_t> color_of_device_;
-  std::vector<size_t> colors_;          // for each rule, a number for its device; 0 is for no rule
-  std::vector<bool> leads_to_storage_;  // for each node
 
-  std::vector<size_t> literals_;  // for each container above: the first rule without wildcards at or above it
-  absl::flat_hash_set<NodeIndex> entered_;
-  absl::flat_hash_set<std::pair<NodeIndex, size_t>> looked_at_;  // with which color
   std::vector<Decision> decisions_;
   std::vector<MappedDevice> mapped_;
   std::map<std::tuple<std::string, std::string, bool>, size_t> rows_;  // to indices of mapped_
-  absl::Status status_;
 };
 
 }  // namespace
@@ -191,9 +138,8 @@ absl::StatusOr<std::vector<MappedDevice>> MapDevices(const DeviceMapping& mappin
   std::vector<std::string> patterns;
   for (const DeviceRule& rule : mapping.rules) patterns.push_back(rule.pattern);
   SCONCE_ASSIGN_OR_RETURN(const PatternSet rules, PatternSet::Compile(patterns));
-  Mapper mapper(mapping, rules, manifest);
-  SCONCE_RETURN_IF_ERROR(WalkTree(manifest, manifest.root(), mapper));
-  SCONCE_RETURN_IF_ERROR(mapper.status());
+  Mapper mapper(mapping, manifest);
+  SCONCE_RETURN_IF_ERROR(mapper.Decide(rules));
   return std::move(mapper).Apply(manifest);
 }
 
