@@ -1,6 +1,7 @@
 // Any bytes: decoding them fails with a status, or gives a valid manifest whose encoding they are, and then everything
 // that takes a manifest copes with it.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -8,6 +9,7 @@
 #include "base/check.h"
 #include "base/strings.h"
 #include "storage/format/attributes.h"
+#include "storage/format/cast.h"
 #include "storage/format/device_map.h"
 #include "storage/format/entries.h"
 #include "storage/format/manifest_codec.h"
@@ -20,6 +22,14 @@ namespace {
 // Trees that expand to more are only looked at as far as this: walking a million paths for each input would teach
 // nothing.
 constexpr int kMaxVisits = 2000;
+
+class NoBytes final : public StorageBytes {
+ public:
+  absl::Status Read(StorageIndex, int64_t, absl::Span<uint8_t> out) override {
+    std::fill(out.begin(), out.end(), uint8_t{0});
+    return absl::OkStatus();
+  }
+};
 
 void CheckSelection(const Manifest& manifest, const Selection& selection) {
   const absl::StatusOr<Selected> selected = Select(manifest, selection);
@@ -51,6 +61,11 @@ void CheckEverything(const Manifest& manifest) {
   mapping.rules = {{"**/[0-9]", "cuda:1"}};
   mapping.device = "cpu";
   if (MapDevices(mapping, mapped).ok()) SCONCE_CHECK(Validate(mapped).ok());
+  NoBytes bytes;
+  for (const char* dtype : {"float64", "float8_e5m2"}) {
+    const auto plan = PlanCast(manifest, {dtype, {{"**/[0-9]", "float16"}}}, bytes);
+    if (plan.ok()) SCONCE_CHECK(Validate(plan->manifest).ok());
+  }
 }
 
 }  // namespace
