@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "storage/format/latin1.h"
 #include "storage/format/zip_format.h"
 
 namespace sconce::format {
@@ -48,25 +49,20 @@ void PickleWriter::Float(double number) {
   AppendLittle(out_, __builtin_bswap64(bits), 8);
 }
 
+void PickleWriter::StrHeader(uint64_t utf8_bytes) {
+  const bool is_long = utf8_bytes > std::numeric_limits<uint32_t>::max();
+  Op(is_long ? PickleOp::kBinUnicode8 : PickleOp::kBinUnicode);
+  AppendLittle(out_, utf8_bytes, is_long ? 8 : 4);
+}
+
 void PickleWriter::Str(absl::string_view utf8) {
-  Op(PickleOp::kBinUnicode);
-  AppendLittle(out_, utf8.size(), 4);
+  StrHeader(utf8.size());
   out_.append(utf8.data(), utf8.size());
 }
 
 void PickleWriter::Latin1(absl::string_view bytes) {
-  std::string utf8;
-  utf8.reserve(bytes.size() * 3 / 2);
-  for (const char c : bytes) {
-    const auto code = static_cast<uint8_t>(c);
-    if (code < 0x80) {
-      utf8.push_back(c);
-    } else {
-      utf8.push_back(static_cast<char>(0xc0 | code >> 6));
-      utf8.push_back(static_cast<char>(0x80 | (code & 0x3f)));
-    }
-  }
-  Str(utf8);
+  StrHeader(Latin1Utf8Bytes(AsBytes(bytes)));
+  AppendLatin1Utf8(AsBytes(bytes), out_);
 }
 
 void PickleWriter::Bytes(absl::string_view bytes) {
@@ -75,6 +71,16 @@ void PickleWriter::Bytes(absl::string_view bytes) {
   SharedStr("latin1");
   Tuple(2);
   Op(PickleOp::kReduce);
+}
+
+size_t PickleWriter::BytesWithoutText(uint64_t utf8_bytes) {
+  Global("_codecs", "encode");
+  StrHeader(utf8_bytes);
+  const size_t at = out_.size();
+  SharedStr("latin1");
+  Tuple(2);
+  Op(PickleOp::kReduce);
+  return at;
 }
 
 void PickleWriter::ByteArray(absl::string_view bytes) {
@@ -132,6 +138,17 @@ void PickleWriter::SharedStr(absl::string_view utf8) {
   if (GetIfKnown(utf8)) return;
   Str(utf8);
   known_.emplace(utf8, Put());
+}
+
+bool PickleWriter::GetNamed(absl::string_view key) {
+  const auto it = named_.find(key);
+  if (it == named_.end()) return false;
+  Get(it->second);
+  return true;
+}
+
+void PickleWriter::NameAs(absl::string_view key) {
+  named_.emplace(key, Put());
 }
 
 std::string PickleWriter::Finish() {

@@ -24,9 +24,13 @@ class PickleWriter {
   void Long(absl::string_view little_endian);  // two's complement
   void Float(double number);
   void Bool(bool value) { Op(value ? PickleOp::kNewTrue : PickleOp::kNewFalse); }
+  // Of 4 GiB and more it takes an opcode of protocol 4, which PyTorch's weights-only loader does not know.
   void Str(absl::string_view utf8);
   // A bytes object, the way protocol 2 has it: _codecs.encode(text, 'latin1').
   void Bytes(absl::string_view bytes);
+  // The same, of which the text (`utf8_bytes` of them, see latin1.h) is left out; returns where it belongs in what
+  // Finish() returns.
+  size_t BytesWithoutText(uint64_t utf8_bytes);
   void ByteArray(absl::string_view bytes);
   // What `count` values on the stack become; for more than three the mark must be below them.
   void Tuple(size_t count);
@@ -39,18 +43,24 @@ class PickleWriter {
   // Written out the first time, named afterwards: for globals and for strings that every tensor repeats.
   void Global(absl::string_view module, absl::string_view name);
   void SharedStr(absl::string_view utf8);
+  // The same for anything: false until NameAs(key) was said of the value on top, then names it. Keys are a space of
+  // their own.
+  bool GetNamed(absl::string_view key);
+  void NameAs(absl::string_view key);
 
   size_t size() const { return out_.size(); }
   // Ends the pickle.
   std::string Finish();
 
  private:
+  void StrHeader(uint64_t utf8_bytes);
   void Latin1(absl::string_view bytes);
   bool GetIfKnown(absl::string_view key);
 
   std::string out_;
   Memo next_memo_ = 0;
   absl::flat_hash_map<std::string, Memo> known_;
+  absl::flat_hash_map<std::string, Memo> named_;
 };
 
 }  // namespace sconce::format

@@ -3,61 +3,47 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/numbers.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "storage/format/path.h"
-#include "storage/format/pickle_globals.h"
 #include "storage/format/pickle_writer.h"
+#include "storage/format/torch_pickle_values.h"
 
 namespace sconce::format {
 namespace {
 
 constexpr size_t kBatch = 1000;  // elements between a mark and the opcode that gathers them, as Python's pickler has it
-constexpr uint8_t kUnknownType = 0xff;  // of a storage: nothing names it yet
-constexpr uint8_t kUntyped = 0;         // else the number of a DType
 constexpr PickleWriter::Memo kNoMemo = UINT32_MAX;
 
-// Writes the nodes depth first with a stack of its own: a container is begun, its children are written, it is ended.
+// Writes the nodes depth first with a stack of its own: a node is begun, its children are written, it is ended.
 class TreeWriter {
  public:
-  explicit TreeWriter(const Manifest& manifest)
+  TreeWriter(const Manifest& manifest, StorageBytes& bytes)
       : manifest_(manifest),
+        values_(manifest, bytes, out_),
         memo_of_node_(manifest.nodes.size(), kNoMemo),
-        is_shared_(manifest.nodes.size(), false),
-        type_of_storage_(manifest.storages.size(), kUnknownType),
-        memo_of_storage_(manifest.storages.size(), kNoMemo) {}
+        is_shared_(manifest.nodes.size(), false) {}
 
   absl::StatusOr<TorchPickle> Write() {
     FindShared();
-    ChooseStorageTypes();
-    SCONCE_RETURN_IF_ERROR(Begin(manifest_.root()));
-    while (!frames_.empty()) {
-      Frame& top = frames_.back();
-      const Node& node = manifest_.nodes[top.node];
-      if (top.next == node.children.size()) {
-        End(top);
-        const NodeIndex ended = top.node;
-        frames_.pop_back();
-        if (!PutsEarly(node.kind)) PutIfShared(ended);
-        continue;
-      }
-      BeforeChild(node, top.next);
-      const NodeIndex child = node.children[top.next++];
-      if (memo_of_node_[child] != kNoMemo) {
-        out_.Get(memo_of_node_[child]);
-      } else {
-        SCONCE_RETURN_IF_ERROR(Begin(child));  // may move `top`
-      }
+    if (const absl::Status walked = Walk(); !walked.ok()) {
+      return HasReason(walked, Reason::FILE_UNSUPPORTED) ? Annotate(walked, Place()) : walked;
     }
-    return TorchPickle{out_.Finish(), std::move(storages_)};
+    TorchPickle pickle;
+    pickle.pickle = out_.Finish();
+    pickle.inserts = values_.TakeInserts();
+    pickle.storages = values_.TakeStorages();
+    return pickle;
   }
 
  private:
   struct Frame {
-    NodeIndex node;
-    size_t next = 0;
+    NodeIndex node = kNoIndex;
+    absl::string_view new_type;  // as TorchPickleValues::Call has it; text of another node
+    size_t next = 0;             // child to write, of those that ChildCount counts
+    size_t count = 0;
   };
 
   void FindShared() {
@@ -70,25 +56,29 @@ class TreeWriter {
     }
   }
 
-  // The type torch.save would give each storage. One that is seen as two types, or has no whole number of elements, or
-  // a type without a storage class, is written as bytes, and its tensors carry their dtype.
-  void ChooseStorageTypes() {
-    const auto use = [this](StorageIndex storage, uint8_t type) {
-      if (storage == kNoIndex) return;
-      uint8_t& chosen = type_of_storage_[storage];
-      const auto dtype = static_cast<DType>(type);
-      const bool fits = type != kUntyped && !StorageTypeName(dtype).empty() &&
-                        manifest_.storages[storage].size_bytes % ElementBytes(dtype) == 0;
-      chosen = fits && (chosen == kUnknownType || chosen == type) ? type : kUntyped;
-    };
-    for (const TensorView& view : manifest_.tensors) use(view.storage, static_cast<uint8_t>(view.dtype));
-    for (const Node& node : manifest_.nodes) {
-      if (node.kind == NodeKind::kStorage) use(static_cast<StorageIndex>(node.integer), BareStorageType(node));
+  absl::Status Walk() {
+    SCONCE_RETURN_IF_ERROR(Begin(manifest_.root(), ""));
+    while (!frames_.empty()) {
+      Frame& top = frames_.back();
+      const Node& node = manifest_.nodes[top.node];
+      if (top.next == top.count) {
+        End(node, top.new_type);
+        if (!PutsEarly(node.kind) && top.new_type.empty()) PutIfShared(top.node);
+        frames_.pop_back();
+        continue;
+      }
+      SCONCE_RETURN_IF_ERROR(BeforeChild(node, top.next));
+      const NodeIndex child = Child(node, top.next++);
+      const bool retyped = node.kind == NodeKind::kTensorSubclass && top.next == 1;
+      if (memo_of_node_[child] != kNoMemo && !retyped) {
+        out_.Get(memo_of_node_[child]);
+      } else if (node.kind == NodeKind::kNumpyArray && manifest_.nodes[child].kind == NodeKind::kStorage) {
+        SCONCE_RETURN_IF_ERROR(values_.StorageAsBytes(static_cast<StorageIndex>(manifest_.nodes[child].integer)));
+      } else {
+        SCONCE_RETURN_IF_ERROR(Begin(child, retyped ? absl::string_view(node.text) : ""));  // may move `top`
+      }
     }
-  }
-  static uint8_t BareStorageType(const Node& node) {
-    const std::optional<DType> dtype = node.text == "untyped" ? std::nullopt : ParseDType(node.text);
-    return dtype.has_value() ? static_cast<uint8_t>(*dtype) : kUntyped;
+    return absl::OkStatus();
   }
 
   void PutIfShared(NodeIndex node) {
@@ -99,8 +89,42 @@ class TreeWriter {
     return kind == NodeKind::kList || kind == NodeKind::kDict || kind == NodeKind::kOrderedDict;
   }
 
-  absl::Status Begin(NodeIndex index) {
+  // The children as the pickle has them, which for some kinds is not as the node has them: a sparse tensor's size comes
+  // after its components, what is said in another form is left out, and a subclass names its tensor without a tuple.
+  static size_t SparseComponents(const Node& node) { return node.children.size() - 3; }
+  size_t ChildCount(const Node& node) const {
+    switch (node.kind) {
+      case NodeKind::kSparseTensor: {
+        const bool compressed = SparseComponents(node) == 3;  // those have no such flag
+        const bool flagged = !compressed && manifest_.nodes[node.children.back()].kind == NodeKind::kBool;
+        return 1 + SparseComponents(node) + 1 + (flagged ? 1 : 0);
+      }
+      case NodeKind::kNumpyScalar:
+        return 1;
+      case NodeKind::kNumpyArray:
+        return 3;
+      default:
+        return node.children.size();
+    }
+  }
+  NodeIndex Child(const Node& node, size_t i) const {
+    switch (node.kind) {
+      case NodeKind::kSparseTensor:
+        if (i == 0 || i == SparseComponents(node) + 2) return i == 0 ? node.children[0] : node.children.back();
+        return node.children[i == SparseComponents(node) + 1 ? 1 : i + 1];
+      case NodeKind::kNumpyScalar:
+      case NodeKind::kNumpyArray:
+        return node.children[i + 1];
+      case NodeKind::kTensorSubclass:
+        return i == 0 ? manifest_.nodes[node.children[0]].children[0] : node.children[i];
+      default:
+        return node.children[i];
+    }
+  }
+
+  absl::Status Begin(NodeIndex index, absl::string_view new_type) {
     const Node& node = manifest_.nodes[index];
+    frames_.push_back({index, new_type, 0, ChildCount(node)});
     switch (node.kind) {
       case NodeKind::kList:
         out_.Op(PickleOp::kEmptyList);
@@ -109,7 +133,7 @@ class TreeWriter {
         out_.Op(PickleOp::kEmptyDict);
         break;
       case NodeKind::kOrderedDict:
-        EmptyOrderedDict();
+        values_.EmptyOrderedDict();
         break;
       case NodeKind::kCounter:
         out_.Global("collections", "Counter");
@@ -125,22 +149,68 @@ class TreeWriter {
       case NodeKind::kTuple:
         if (PickleWriter::TupleNeedsMark(node.children.size())) out_.Op(PickleOp::kMark);
         break;
-      case NodeKind::kParameter:
-        out_.Global("torch._utils", node.children.size() > 1 ? "_rebuild_parameter_with_state" : "_rebuild_parameter");
+      case NodeKind::kNumpyScalar:
+        out_.Global("numpy.core.multiarray", "scalar");
+        return values_.NumpyDtypeObject(manifest_.nodes[node.children[0]].text);
+      case NodeKind::kNumpyArray:
+        values_.EmptyNumpyArray();
         out_.Op(PickleOp::kMark);
+        out_.Int(1);  // version of the state
         break;
+      case NodeKind::kSparseTensor:
+      case NodeKind::kQuantizedTensor:
+      case NodeKind::kNestedTensor:
+      case NodeKind::kParameter:
+      case NodeKind::kTensorSubclass:
+        return BeginTensor(node, new_type);
       default:
-        SCONCE_RETURN_IF_ERROR(Leaf(index));
-        PutIfShared(index);
+        SCONCE_RETURN_IF_ERROR(values_.Leaf(node, new_type));
+        if (new_type.empty()) PutIfShared(index);
+        frames_.pop_back();
         return absl::OkStatus();
     }
-    frames_.push_back({index});
     if (PutsEarly(node.kind)) PutIfShared(index);
     return absl::OkStatus();
   }
 
+  absl::Status BeginTensor(const Node& node, absl::string_view new_type) {
+    switch (node.kind) {
+      case NodeKind::kSparseTensor:
+        values_.Call("torch._utils", "_rebuild_sparse_tensor", new_type);
+        return absl::OkStatus();
+      case NodeKind::kQuantizedTensor:
+        values_.Call("torch._utils", "_rebuild_qtensor", new_type);
+        SCONCE_RETURN_IF_ERROR(
+            values_.QuantizedStart(manifest_.tensors[node.tensor], manifest_.nodes[node.children[0]].text));
+        out_.Op(PickleOp::kMark);
+        return absl::OkStatus();
+      case NodeKind::kNestedTensor:
+        values_.Call("torch._utils", "_rebuild_nested_tensor", new_type);
+        return absl::OkStatus();
+      case NodeKind::kParameter:
+        values_.Call("torch._utils", node.children.size() > 1 ? "_rebuild_parameter_with_state" : "_rebuild_parameter",
+                     new_type);
+        return absl::OkStatus();
+      default:
+        break;
+    }
+    SCONCE_RETURN_IF_ERROR(values_.CheckTensorClass(node.text));
+    const Node& arguments = manifest_.nodes[node.children[0]];
+    if (arguments.children.size() != 1 || !IsTensor(manifest_.nodes[arguments.children[0]].kind)) {
+      return MakeError(Reason::FILE_UNSUPPORTED,
+                       "a tensor subclass that is not made from one tensor cannot be written to a torch file; leave it "
+                       "out of the selection");
+    }
+    values_.Call("torch._tensor", "_rebuild_from_type_v2", new_type);
+    return absl::OkStatus();
+  }
+  static bool IsTensor(NodeKind kind) {
+    return kind == NodeKind::kTensor || kind == NodeKind::kSparseTensor || kind == NodeKind::kQuantizedTensor ||
+           kind == NodeKind::kNestedTensor || kind == NodeKind::kParameter || kind == NodeKind::kTensorSubclass;
+  }
+
   // Marks and gathers batches of elements, and sets what stands between two children.
-  void BeforeChild(const Node& node, size_t next) {
+  absl::Status BeforeChild(const Node& node, size_t next) {
     switch (node.kind) {
       case NodeKind::kList:
       case NodeKind::kSet:
@@ -164,13 +234,19 @@ class TreeWriter {
       case NodeKind::kParameter:
         if (next == 1) ParameterRest(node);
         break;
+      case NodeKind::kSparseTensor:
+        if (next == 1) out_.Op(PickleOp::kMark);
+        break;
+      case NodeKind::kNumpyArray:  // shape, dtype, Fortran order, data
+        if (next == 1) return values_.NumpyDtypeObject(manifest_.nodes[node.children[0]].text);
+        break;
       default:
         break;
     }
+    return absl::OkStatus();
   }
 
-  void End(const Frame& frame) {
-    const Node& node = manifest_.nodes[frame.node];
+  void End(const Node& node, absl::string_view new_type) {
     const size_t count = node.children.size();
     switch (node.kind) {
       case NodeKind::kList:
@@ -198,203 +274,66 @@ class TreeWriter {
       case NodeKind::kTuple:
         out_.Tuple(count);
         break;
-      default:  // kParameter
-        if (count == 1) ParameterRest(node);
-        out_.Op(PickleOp::kTuple);
-        out_.Op(PickleOp::kReduce);
-    }
-  }
-
-  void EmptyOrderedDict() {
-    out_.Global("collections", "OrderedDict");
-    out_.Tuple(0);
-    out_.Op(PickleOp::kReduce);
-  }
-  void ParameterRest(const Node& node) {
-    out_.Bool(node.integer != 0);
-    EmptyOrderedDict();  // backward hooks
-  }
-
-  absl::Status Leaf(NodeIndex index) {
-    const Node& node = manifest_.nodes[index];
-    switch (node.kind) {
-      case NodeKind::kNone:
-        out_.Op(PickleOp::kNone);
-        return absl::OkStatus();
-      case NodeKind::kBool:
-        out_.Bool(node.integer != 0);
-        return absl::OkStatus();
-      case NodeKind::kInt:
-        if (node.text.empty()) {
-          out_.Int(node.integer);
-        } else {
-          out_.Long(node.text);
-        }
-        return absl::OkStatus();
-      case NodeKind::kFloat:
-        out_.Float(node.real);
-        return absl::OkStatus();
-      case NodeKind::kComplex:
-        out_.Global("__builtin__", "complex");
-        out_.Float(node.real);
-        out_.Float(node.imaginary);
+      case NodeKind::kNumpyScalar:
         out_.Tuple(2);
         out_.Op(PickleOp::kReduce);
-        return absl::OkStatus();
-      case NodeKind::kStr:
-        out_.Str(node.text);
-        return absl::OkStatus();
-      case NodeKind::kBytes:
-        out_.Bytes(node.text);
-        return absl::OkStatus();
-      case NodeKind::kByteArray:
-        out_.ByteArray(node.text);
-        return absl::OkStatus();
-      case NodeKind::kDtype:
-      case NodeKind::kQScheme:
-        out_.Global("torch", node.text);
-        return absl::OkStatus();
-      case NodeKind::kDevice:
-        Device(node.text);
-        return absl::OkStatus();
-      case NodeKind::kLayout:
-        out_.Global("torch.serialization", "_get_layout");
-        out_.Str(absl::StrCat("torch.", node.text));
-        out_.Tuple(1);
-        out_.Op(PickleOp::kReduce);
-        return absl::OkStatus();
-      case NodeKind::kTensor:
-        return Tensor(index, manifest_.tensors[node.tensor]);
-      case NodeKind::kStorage:
-        return BareStorage(index);
+        break;
+      case NodeKind::kNumpyArray:
+        out_.Op(PickleOp::kTuple);
+        out_.Op(PickleOp::kBuild);
+        break;
       default:
-        return Unsupported(index, "this kind of value cannot be written to a torch file yet");
+        EndTensor(node, new_type);
     }
   }
 
-  void Device(absl::string_view device) {
-    const size_t colon = device.find(':');
-    int64_t ordinal = 0;
-    const bool has_ordinal = colon != absl::string_view::npos && absl::SimpleAtoi(device.substr(colon + 1), &ordinal);
-    out_.Global("torch", "device");
-    out_.Str(device.substr(0, colon));
-    if (has_ordinal) out_.Int(ordinal);
-    out_.Tuple(has_ordinal ? 2 : 1);
-    out_.Op(PickleOp::kReduce);
+  void EndTensor(const Node& node, absl::string_view new_type) {
+    if (node.kind == NodeKind::kSparseTensor) {
+      out_.Op(PickleOp::kTuple);  // the components, the size and the flag
+    } else if (node.kind == NodeKind::kQuantizedTensor) {
+      out_.Op(PickleOp::kTuple);  // the quantizer
+      out_.Bool(manifest_.tensors[node.tensor].requires_grad);
+      values_.Hooks();
+    } else if (node.kind == NodeKind::kParameter && node.children.size() == 1) {
+      ParameterRest(node);
+    }
+    values_.EndCall(new_type);
   }
 
-  absl::Status Tensor(NodeIndex index, const TensorView& view) {
-    if (view.dtype >= DType::kQInt8 && view.dtype <= DType::kQUInt2x4) {
-      return Unsupported(index, "a tensor of a quantized type without its scale cannot be written to a torch file");
-    }
-    if (view.storage == kNoIndex || IsMetaDevice(manifest_.storages[view.storage].device)) {
-      if (view.conjugate || view.negative)
-        return Unsupported(index, "a meta tensor that is conjugated or negated cannot be written to a torch file");
-      out_.Global("torch._utils", "_rebuild_meta_tensor_no_storage");
-      out_.Op(PickleOp::kMark);
-      out_.Global("torch", DTypeName(view.dtype));
-      DimsTuple(view.shape);
-      DimsTuple(view.stride);
-      out_.Bool(view.requires_grad);
-      out_.Op(PickleOp::kTuple);
-      out_.Op(PickleOp::kReduce);
-      return absl::OkStatus();
-    }
-    const bool untyped = type_of_storage_[view.storage] == kUntyped;
-    out_.Global("torch._utils", untyped ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2");
-    out_.Op(PickleOp::kMark);
-    StorageReference(view.storage);
-    out_.Int(view.offset);
-    DimsTuple(view.shape);
-    DimsTuple(view.stride);
-    out_.Bool(view.requires_grad);
-    EmptyOrderedDict();  // backward hooks
-    if (untyped) out_.Global("torch", DTypeName(view.dtype));
-    if (view.conjugate || view.negative) Metadata(view);
-    out_.Op(PickleOp::kTuple);
-    out_.Op(PickleOp::kReduce);
-    return absl::OkStatus();
+  void ParameterRest(const Node& node) {
+    out_.Bool(node.integer != 0);
+    values_.Hooks();
   }
 
-  void Metadata(const TensorView& view) {
-    out_.Op(PickleOp::kEmptyDict);
-    out_.Op(PickleOp::kMark);
-    if (view.conjugate) {
-      out_.SharedStr("conj");
-      out_.Bool(true);
-    }
-    if (view.negative) {
-      out_.SharedStr("neg");
-      out_.Bool(true);
-    }
-    out_.Op(PickleOp::kSetItems);
-  }
-
-  void DimsTuple(const Dims& dims) {
-    if (PickleWriter::TupleNeedsMark(dims.size())) out_.Op(PickleOp::kMark);
-    for (const int64_t extent : dims) out_.Int(extent);
-    out_.Tuple(dims.size());
-  }
-
-  absl::Status BareStorage(NodeIndex index) {
-    const Node& node = manifest_.nodes[index];
-    const auto storage = static_cast<StorageIndex>(node.integer);
-    if (BareStorageType(node) != type_of_storage_[storage]) {
-      return Unsupported(index, "a storage that tensors see as another type cannot be written to a torch file");
-    }
-    StorageReference(storage);
-    return absl::OkStatus();
-  }
-
-  void StorageReference(StorageIndex index) {
-    if (memo_of_storage_[index] != kNoMemo) {
-      out_.Get(memo_of_storage_[index]);
-      out_.Op(PickleOp::kBinPersId);
-      return;
-    }
-    const Storage& storage = manifest_.storages[index];
-    const uint8_t type = type_of_storage_[index];
-    out_.Op(PickleOp::kMark);
-    out_.SharedStr("storage");
-    if (type == kUntyped) {
-      out_.Global("torch.storage", "UntypedStorage");
-    } else {
-      out_.Global("torch", StorageTypeName(static_cast<DType>(type)));
-    }
-    out_.Str(absl::StrCat(storages_.size()));
-    out_.SharedStr(storage.device);
-    out_.Int(storage.size_bytes / (type == kUntyped ? 1 : ElementBytes(static_cast<DType>(type))));
-    out_.Op(PickleOp::kTuple);
-    storages_.push_back(index);
-    memo_of_storage_[index] = out_.Put();
-    out_.Op(PickleOp::kBinPersId);
-  }
-
-  absl::Status Unsupported(NodeIndex index, absl::string_view what) const {
-    std::string place = "the top";
+  // "at /a/b": of the innermost node being written that has a path.
+  std::string Place() const {
+    absl::flat_hash_map<NodeIndex, size_t> depth_of;
+    for (size_t i = 0; i < frames_.size(); ++i) depth_of.emplace(frames_[i].node, i + 1);
+    size_t depth = 0;
+    std::string place;
     const absl::Status walked = ForEachPath(manifest_, [&](absl::string_view path, NodeIndex node) {
-      if (node != index) return true;
-      if (!path.empty()) place = std::string(path);
-      return false;
+      const auto it = depth_of.find(node);
+      if (it == depth_of.end() || it->second <= depth) return true;
+      depth = it->second;
+      place = std::string(path);
+      return depth < frames_.size();
     });
-    return MakeError(Reason::FILE_UNSUPPORTED, absl::StrCat("at ", walked.ok() ? place : absl::StrCat("node ", index),
-                                                            ": ", what, "; leave it out of the selection"));
+    if (!walked.ok() && depth == 0) return "in the tree";
+    return place.empty() ? "at the top" : absl::StrCat("at ", place);
   }
 
   const Manifest& manifest_;
   PickleWriter out_;
-  std::vector<StorageIndex> storages_;
+  TorchPickleValues values_;  // writes to out_
   std::vector<Frame> frames_;
   std::vector<PickleWriter::Memo> memo_of_node_;
   std::vector<bool> is_shared_;
-  std::vector<uint8_t> type_of_storage_;
-  std::vector<PickleWriter::Memo> memo_of_storage_;
 };
 
 }  // namespace
 
-absl::StatusOr<TorchPickle> WriteTorchPickle(const Manifest& manifest) {
-  return TreeWriter(manifest).Write();
+absl::StatusOr<TorchPickle> WriteTorchPickle(const Manifest& manifest, StorageBytes& bytes) {
+  return TreeWriter(manifest, bytes).Write();
 }
 
 }  // namespace sconce::format

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "storage/format/crc32.h"
+#include "storage/format/latin1.h"
 #include "storage/format/torch_pickle.h"
 #include "storage/format/zip_format.h"
 #include "storage/format/zip_writer.h"
@@ -25,7 +26,9 @@
 namespace sconce::format {
 namespace {
 
+constexpr int64_t kMaxFileBytes = int64_t{1} << 62;
 constexpr size_t kSkipPieceBytes = size_t{256} << 10;
+constexpr int64_t kInsertPieceBytes = int64_t{64} << 10;
 
 // 40 digits that identify the content: PyTorch compares them to tell files apart. From what the manifest says of it,
 // not its bytes.
@@ -48,7 +51,10 @@ class ZipTorchFileStream : public TorchFileStream {
   ZipTorchFileStream(const Manifest& manifest, StorageBytes& bytes, TorchPickle pickle)
       : manifest_(manifest), bytes_(bytes) {
     const std::string id = SerializationId(manifest, pickle);
-    AddText("data.pkl", std::move(pickle.pickle));
+    uint64_t pickle_bytes = pickle.pickle.size();
+    for (const TorchPickle::Insert& insert : pickle.inserts) pickle_bytes += insert.utf8_bytes;
+    plan_.Add("archive/data.pkl", pickle_bytes);
+    sources_.push_back({});  // of the first record nobody asks for it
     AddText(".format_version", "1");
     AddText(".storage_alignment", absl::StrCat(ZipPlan::kAlignment));
     AddText("byteorder", "little");
@@ -59,6 +65,8 @@ class ZipTorchFileStream : public TorchFileStream {
     }
     AddText("version", "3\n");
     AddText(".data/serialization_id", id);
+    inserts_ = std::move(pickle.inserts);
+    pickle_ = std::move(pickle.pickle);
   }
 
   int64_t size_bytes() const override { return static_cast<int64_t>(plan_.size_bytes()); }
@@ -154,7 +162,9 @@ class ZipTorchFileStream : public TorchFileStream {
 
   absl::Status ReadData(absl::Span<uint8_t> out) {
     const Source& source = sources_[record_];
-    if (source.storage == kNoIndex) {
+    if (record_ == 0) {
+      SCONCE_RETURN_IF_ERROR(ReadPickle(out));
+    } else if (source.storage == kNoIndex) {
       std::memcpy(out.data(), source.text.data() + data_at_, out.size());
     } else {
       const Storage& storage = manifest_.storages[source.storage];
@@ -171,9 +181,65 @@ class ZipTorchFileStream : public TorchFileStream {
     return absl::OkStatus();
   }
 
+  // The pickle's next bytes, with the inserts in their places.
+  absl::Status ReadPickle(absl::Span<uint8_t> out) {
+    while (!out.empty()) {
+      absl::string_view from = absl::string_view(text_).substr(text_at_);
+      const bool in_text = !from.empty();
+      if (!in_text) {
+        const size_t stop = insert_ < inserts_.size() ? inserts_[insert_].at : pickle_.size();
+        from = absl::string_view(pickle_).substr(pickle_at_, stop - pickle_at_);
+        if (from.empty()) {
+          SCONCE_RETURN_IF_ERROR(NextInsertedText());
+          continue;
+        }
+      }
+      const size_t size = std::min(out.size(), from.size());
+      std::memcpy(out.data(), from.data(), size);
+      (in_text ? text_at_ : pickle_at_) += size;
+      out.remove_prefix(size);
+    }
+    return absl::OkStatus();
+  }
+
+  // Makes text_ of the next piece of the insert at hand, or turns to what follows it.
+  absl::Status NextInsertedText() {
+    const TorchPickle::Insert& insert = inserts_[insert_];
+    text_.clear();
+    text_at_ = 0;
+    const int64_t left = manifest_.storages[insert.storage].size_bytes - inserted_;
+    if (left == 0) {
+      inserted_ = 0;
+      inserted_utf8_ = 0;
+      ++insert_;
+      return absl::OkStatus();
+    }
+    std::vector<uint8_t> piece(static_cast<size_t>(std::min<int64_t>(left, kInsertPieceBytes)));
+    SCONCE_RETURN_IF_ERROR(bytes_.Read(insert.storage, inserted_, absl::MakeSpan(piece)));
+    AppendLatin1Utf8(piece, text_);
+    inserted_ += static_cast<int64_t>(piece.size());
+    inserted_utf8_ += text_.size();
+    const bool last = static_cast<int64_t>(piece.size()) == left;
+    if (last ? inserted_utf8_ != insert.utf8_bytes : inserted_utf8_ > insert.utf8_bytes) {
+      return MakeError(Reason::IO_ERROR,
+                       "the bytes of a numpy array changed while they were being written; write the file again");
+    }
+    return absl::OkStatus();
+  }
+
   const Manifest& manifest_;
   StorageBytes& bytes_;
   ZipPlan plan_;
+
+  std::string pickle_;  // of which pickle_at_ bytes are delivered
+  size_t pickle_at_ = 0;
+  std::vector<TorchPickle::Insert> inserts_;  // of which insert_ are delivered
+  size_t insert_ = 0;
+  int64_t inserted_ = 0;        // bytes of that one's storage that became text
+  uint64_t inserted_utf8_ = 0;  // and how long all that text is
+  std::string text_;            // its last piece, of which text_at_ bytes are delivered
+  size_t text_at_ = 0;
+
   std::vector<Source> sources_;  // of each record
 
   int64_t position_ = 0;
@@ -191,7 +257,15 @@ class ZipTorchFileStream : public TorchFileStream {
 
 absl::StatusOr<std::unique_ptr<TorchFileStream>> TorchFileStream::Create(const Manifest& manifest,
                                                                          StorageBytes& bytes) {
-  SCONCE_ASSIGN_OR_RETURN(TorchPickle pickle, WriteTorchPickle(manifest));
+  SCONCE_ASSIGN_OR_RETURN(TorchPickle pickle, WriteTorchPickle(manifest, bytes));
+  int64_t total = 0;
+  for (const StorageIndex index : pickle.storages) {
+    if (__builtin_add_overflow(total, manifest.storages[index].size_bytes, &total) || total > kMaxFileBytes) {
+      return MakeError(Reason::FILE_UNSUPPORTED,
+                       "the file would have more than 4 EiB, since torch.load wants bytes even of meta storages; leave "
+                       "those out of the selection");
+    }
+  }
   return std::make_unique<ZipTorchFileStream>(manifest, bytes, std::move(pickle));
 }
 

@@ -13,8 +13,8 @@
 namespace sconce::format {
 
 // A checkpoint as the zip archive torch.save would write, made on the fly: torch.load of PyTorch 1.13 and newer reads
-// it (from 2.6 on with weights_only=True, and with mmap=True). The same manifest and bytes give the same file, byte for
-// byte.
+// it (from 2.6 on with weights_only=True, and with mmap=True), as far as that release knows what is in it (see
+// torch_pickle.h). The same manifest and bytes give the same file, byte for byte.
 //
 // Memory: the pickled tree and a few words for each storage, never a storage's bytes. Not thread-safe.
 //
@@ -27,8 +27,8 @@ namespace sconce::format {
 class TorchFileStream {
  public:
   // `manifest` (which must pass Validate) and `bytes` are borrowed and outlive the stream.
-  // FILE_UNSUPPORTED, naming the place in the tree, for what this release cannot write; nothing has been read from
-  // `bytes` then.
+  // FILE_UNSUPPORTED, naming the place in the tree, for what no torch file can hold. Reads nothing but the storages of
+  // numpy arrays, which go into the pickle as text whose length must be known; an error of theirs is passed on.
   static absl::StatusOr<std::unique_ptr<TorchFileStream>> Create(const Manifest& manifest, StorageBytes& bytes);
   virtual ~TorchFileStream() = default;
 
@@ -37,7 +37,8 @@ class TorchFileStream {
   virtual int64_t position() const = 0;
 
   // Fills `out` with the next bytes of the file; `out` must not reach past the end (OFFSET_OUT_OF_RANGE, and nothing
-  // happens). Another error is one of `bytes`: the stream is then broken and repeats it.
+  // happens). Another error is one of `bytes`, or IO_ERROR when a numpy array is no longer what it was in Create: the
+  // stream is then broken and repeats it.
   virtual absl::Status Read(absl::Span<uint8_t> out) = 0;
   // Computes and drops the next `n` bytes, e.g. to resume: the checksums at the end of the file need every byte. Errors
   // as Read.

@@ -10,7 +10,9 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "base/error.h"
+#include "storage/format/latin1.h"
 #include "storage/format/manifest_codec.h"
+#include "storage/format/zip_format.h"
 #include "storage/format/zip_reader.h"
 #include "tests/support/manifest_builder.h"
 #include "tests/support/status_matchers.h"
@@ -103,6 +105,83 @@ TEST(TorchFileStreamTest, SkippingResumesAnywhere) {
     EXPECT_TRUE(rest == whole.substr(at)) << at;
     EXPECT_EQ(stream->position(), stream->size_bytes());
   }
+}
+
+// Two numpy arrays too large for the manifest, one of them twice.
+Manifest WithArrays() {
+  ManifestBuilder b;
+  const auto data = [&](int64_t size) {
+    Node node;
+    node.kind = NodeKind::kStorage;
+    node.integer = b.Storage(size);
+    node.text = "uint8";
+    return b.Add(node);
+  };
+  const auto array = [&](const Dims& shape, NodeIndex bytes) {
+    return b.Container(NodeKind::kNumpyArray, {b.Str("|u1"), b.IntTuple(shape), b.Bool(false), bytes});
+  };
+  const NodeIndex twice = data(70'000);
+  b.List({array({70'000}, twice), b.Tensor(DType::kFloat32, {1'000}), array({2'000}, data(2'000)),
+          array({7, 10'000}, twice)});
+  return b.Build();
+}
+
+TEST(TorchFileStreamTest, NumpyArraysAreStreamedIntoThePickle) {
+  const Manifest manifest = WithArrays();
+  ASSERT_OK(Validate(manifest));
+  PatternBytes pattern;
+  ASSERT_OK_AND_ASSIGN(const std::string whole, WriteTorchFile(manifest, pattern, size_t{1} << 30));
+  for (const size_t piece : {1, 7, 4096, 65'537}) {
+    ASSERT_OK_AND_ASSIGN(const std::string file, WriteTorchFile(manifest, pattern, piece));
+    EXPECT_TRUE(file == whole) << piece;
+  }
+  ASSERT_OK_AND_ASSIGN(const ZipReader zip, ZipReader::Open(AsBytes(whole)));
+  ASSERT_EQ(zip.records().size(), 7u) << "a record for the tensor's storage only";
+  ASSERT_OK_AND_ASSIGN(const ByteSpan pickle, ZipReader::ReadStored(zip.records()[0]));
+  for (const auto& [storage, size] : {std::pair<StorageIndex, size_t>{0, 70'000}, {2, 2'000}}) {
+    std::vector<uint8_t> bytes(size);
+    ASSERT_OK(pattern.Read(storage, 0, absl::MakeSpan(bytes)));
+    std::string text = "X";
+    AppendLittle(text, Latin1Utf8Bytes(bytes), 4);
+    AppendLatin1Utf8(bytes, text);
+    const size_t at = AsText(pickle).find(text);
+    ASSERT_NE(at, absl::string_view::npos) << storage;
+    EXPECT_EQ(AsText(pickle).find(text, at + 1), absl::string_view::npos) << "what is there twice is written once";
+  }
+}
+
+TEST(TorchFileStreamTest, AnArrayThatChangesMeanwhileIsNoticed) {
+  class Changing : public PatternBytes {
+   public:
+    absl::Status Read(StorageIndex, int64_t, absl::Span<uint8_t> out) override {
+      std::fill(out.begin(), out.end(), filler);
+      return absl::OkStatus();
+    }
+    uint8_t filler = 0;
+  };
+  const Manifest manifest = WithArrays();
+  Changing bytes;
+  ASSERT_OK_AND_ASSIGN(const auto stream, TorchFileStream::Create(manifest, bytes));
+  bytes.filler = 0xff;
+  EXPECT_THAT(stream->Skip(stream->size_bytes()), FailsWith(Reason::IO_ERROR, HasSubstr("changed")));
+  EXPECT_THAT(stream->Skip(1), FailsWith(Reason::IO_ERROR, HasSubstr("changed")));
+}
+
+TEST(TorchFileStreamTest, AFileOfMoreBytesThanCanBeCountedIsRefused) {
+  ManifestBuilder b;
+  std::vector<NodeIndex> storages;
+  for (int i = 0; i < 4; ++i) {
+    Node node;
+    node.kind = NodeKind::kStorage;
+    node.text = "uint8";
+    node.integer = b.Storage(INT64_MAX / 3, "meta");
+    storages.push_back(b.Add(node));
+  }
+  b.List(storages);
+  ASSERT_OK(Validate(b.manifest()));
+  PatternBytes pattern;
+  EXPECT_THAT(TorchFileStream::Create(b.manifest(), pattern),
+              FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("meta storages")));
 }
 
 TEST(TorchFileStreamTest, ReadingPastTheEndIsRefusedAndHarmless) {
