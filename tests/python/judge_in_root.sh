@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lets the PyTorch of another Debian release judge the files we write: rewrites every fixture with tests/tools/rewrite_torch and runs
-# judge_torch.py, which loads them with weights_only=True, in a throw-away root of that release.
+# judge_torch.py, which loads them with weights_only=True, in a throw-away root of that release. Then thousands of mutated ones
+# (differential_torch.py).
 #
 #   tests/python/judge_in_root.sh RELEASE [BUILD_FOLDER]      e.g. trixie (PyTorch 2.6), forky (2.14)
 #
@@ -35,5 +36,10 @@ for fixtures in "$shared"/fixtures/torch-*; do
     esac
   done
 done
+mkdir "$folder/mutated"
+cp tests/python/differential_torch.py tests/support/judge.py "$folder"
+/usr/bin/python3 tests/python/differential_torch.py --make "$folder/mutated" --count "${SCONCE_MUTATIONS:-10000}" "$shared"/fixtures/torch-* tests/data
+(tool_path=$(realpath "$build/tests/rewrite_torch") && cd "$folder/mutated" && "$tool_path" --batch <list >answers)
 "$tool" "$release" --packages "python3-torch python3-numpy" --bind "$folder" -- \
-  sh -ec 'for d in /src/torch-*; do TORCH_SERIALIZATION_DEBUG=1 python3 /src/judge_torch.py $d/expected.json $(ls $d/* | grep -v expected.json); done'
+  sh -ec 'for d in /src/torch-*; do TORCH_SERIALIZATION_DEBUG=1 python3 /src/judge_torch.py $d/expected.json $(ls $d/* | grep -v expected.json); done
+    python3 /src/differential_torch.py --judge /src/mutated'
