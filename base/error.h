@@ -42,6 +42,9 @@ namespace sconce {
   X(FailedPrecondition, DEVICE_UNAVAILABLE)        \
   X(InvalidArgument, CAST_INVALID)                 \
   X(InvalidArgument, CAST_RULE_SPLITS_STORAGE)     \
+  X(FailedPrecondition, STATE_DICT_INVALID)        \
+  X(InvalidArgument, RENAME_COLLISION)             \
+  X(FailedPrecondition, MATCH_RATE_TOO_LOW)        \
   /* runs, checkpoints, modules, aliases */        \
   X(NotFound, RUN_NOT_FOUND)                       \
   X(AlreadyExists, RUN_ALREADY_EXISTS)             \

@@ -244,6 +244,10 @@ class Lister final : public TreeVisitor {
 
 }  // namespace
 
+Entry DescribeNode(const Manifest& manifest, NodeIndex node) {
+  return Describer(manifest).Describe(node);
+}
+
 absl::StatusOr<EntryPage> ListEntries(const Manifest& manifest, int64_t first, int64_t max_entries) {
   if (first < 0 || max_entries < 0) {
     return MakeError(Reason::ARGUMENT_INVALID,

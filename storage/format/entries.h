@@ -32,6 +32,10 @@ struct Entry {
   int64_t children = 0;  // dicts, lists, tuples and sets: how many elements
 };
 
+// What is to be said about one node wherever it stands: `path` is empty and `shares_storage` false. Requires a valid
+// manifest.
+Entry DescribeNode(const Manifest& manifest, NodeIndex node);
+
 struct EntryPage {
   std::vector<Entry> entries;
   int64_t next = -1;  // the number to continue with; -1 at the end

@@ -15,6 +15,7 @@
 #include "base/strings.h"
 #include "storage/format/path.h"
 #include "storage/format/pattern_set.h"
+#include "storage/format/subtree_copier.h"
 
 namespace sconce::format {
 namespace {
@@ -40,7 +41,7 @@ bool IsData(NodeKind kind) {
 class Selector final : public TreeVisitor {
  public:
   Selector(const Manifest& manifest, const PatternSet& include, const PatternSet& exclude)
-      : from_(manifest), include_(include), exclude_(exclude), copies_(manifest.nodes.size(), kNoIndex) {
+      : from_(manifest), include_(include), exclude_(exclude), copier_(manifest) {
     frames_.emplace_back();  // above the root
   }
 
@@ -58,7 +59,7 @@ class Selector final : public TreeVisitor {
       frames_.back().below_literal = below_literal;
     } else {
       const bool keep = include_.empty() || included || !IsData(kind) || path.empty();
-      frames_.back().children.push_back(keep ? Copy(node) : kNoIndex);
+      frames_.back().children.push_back(keep ? copier_.Copy(node) : kNoIndex);
     }
     return Walk::kDescend;
   }
@@ -89,14 +90,7 @@ class Selector final : public TreeVisitor {
                      {{"pattern", pattern.substr(0, 200)}});
   }
 
-  Selected Finish() {
-    Selected selected;
-    selected.manifest.nodes = std::move(nodes_);
-    selected.manifest.tensors = std::move(tensors_);
-    selected.manifest.derived = true;
-    MoveStorages(selected);
-    return selected;
-  }
+  Selected Finish() { return copier_.Finish(); }
 
  private:
   struct Frame {
@@ -122,11 +116,6 @@ class Selector final : public TreeVisitor {
     return matched;
   }
 
-  NodeIndex Add(Node node) {
-    nodes_.push_back(std::move(node));
-    return static_cast<NodeIndex>(nodes_.size() - 1);
-  }
-
   NodeIndex Container(NodeIndex index, const std::vector<NodeIndex>& places) {
     const Node& original = from_.nodes[index];
     const bool is_sequence = original.kind == NodeKind::kList || original.kind == NodeKind::kTuple;
@@ -135,85 +124,32 @@ class Selector final : public TreeVisitor {
       if (is_sequence) {
         children.push_back(places[i] != kNoIndex ? places[i] : NoneNode());
       } else if (places[i] != kNoIndex) {
-        children.push_back(Copy(original.children[2 * i]));
+        children.push_back(copier_.Copy(original.children[2 * i]));
         children.push_back(places[i]);
       }
     }
-    if (!is_sequence && original.children.size() % 2 != 0) children.push_back(Copy(original.children.back()));
+    if (!is_sequence && original.children.size() % 2 != 0) children.push_back(copier_.Copy(original.children.back()));
     const auto [it, added] = containers_.emplace(std::make_pair(index, std::move(children)), kNoIndex);
     if (added) {
       Node node;
       node.kind = original.kind;
       node.children = it->first.second;
-      it->second = Add(std::move(node));
+      it->second = copier_.Add(std::move(node));
     }
     return it->second;
   }
 
   NodeIndex NoneNode() {
-    if (none_ == kNoIndex) none_ = Add(Node());
+    if (none_ == kNoIndex) none_ = copier_.Add(Node());
     return none_;
-  }
-
-  // The node with all that it refers to, as it is.
-  NodeIndex Copy(NodeIndex root) {
-    std::vector<NodeIndex> pending = {root};
-    while (!pending.empty()) {
-      const NodeIndex index = pending.back();
-      if (copies_[index] != kNoIndex) {
-        pending.pop_back();
-        continue;
-      }
-      const Node& original = from_.nodes[index];
-      const size_t before = pending.size();
-      for (size_t i = original.children.size(); i-- > 0;) {
-        if (copies_[original.children[i]] == kNoIndex) pending.push_back(original.children[i]);
-      }
-      if (pending.size() != before) continue;  // children first
-      Node node = original;
-      for (NodeIndex& child : node.children) child = copies_[child];
-      if (node.tensor != kNoIndex) {
-        tensors_.push_back(from_.tensors[node.tensor]);
-        node.tensor = static_cast<TensorIndex>(tensors_.size() - 1);
-      }
-      copies_[index] = Add(std::move(node));
-      pending.pop_back();
-    }
-    return copies_[root];
-  }
-
-  // Tensors and bare storages still say the original's storage numbers.
-  void MoveStorages(Selected& selected) const {
-    Manifest& to = selected.manifest;
-    std::vector<StorageIndex> moved(from_.storages.size(), kNoIndex);
-    for (const TensorView& view : to.tensors) {
-      if (view.storage != kNoIndex) moved[view.storage] = 0;
-    }
-    for (const Node& node : to.nodes) {
-      if (node.kind == NodeKind::kStorage) moved[node.integer] = 0;
-    }
-    for (StorageIndex i = 0; i < moved.size(); ++i) {
-      if (moved[i] == kNoIndex) continue;
-      moved[i] = static_cast<StorageIndex>(to.storages.size());
-      to.storages.push_back(from_.storages[i]);
-      selected.source.push_back(i);
-    }
-    for (TensorView& view : to.tensors) {
-      if (view.storage != kNoIndex) view.storage = moved[view.storage];
-    }
-    for (Node& node : to.nodes) {
-      if (node.kind == NodeKind::kStorage) node.integer = moved[node.integer];
-    }
   }
 
   const Manifest& from_;
   const PatternSet& include_;
   const PatternSet& exclude_;
-  std::vector<NodeIndex> copies_;  // of nodes copied as they are, by original
+  SubtreeCopier copier_;
   absl::flat_hash_map<std::pair<NodeIndex, std::vector<NodeIndex>>, NodeIndex> containers_;
   std::vector<Frame> frames_;
-  std::vector<Node> nodes_;
-  std::vector<TensorView> tensors_;
   NodeIndex none_ = kNoIndex;
   absl::flat_hash_set<size_t> used_literals_;
   std::vector<bool> used_globs_;

@@ -1,0 +1,37 @@
+#ifndef SCONCE_STORAGE_FORMAT_SUBTREE_COPIER_H_
+#define SCONCE_STORAGE_FORMAT_SUBTREE_COPIER_H_
+
+#include <vector>
+
+#include "storage/format/manifest.h"
+#include "storage/format/selection.h"
+
+namespace sconce::format {
+
+// Makes a new manifest out of parts of another: what is copied keeps its sharing, of nodes and of storages, and only
+// the storages that are still referred to come along, in their order. Not recursive, linear in what is copied.
+class SubtreeCopier {
+ public:
+  // `from` is borrowed and valid.
+  explicit SubtreeCopier(const Manifest& from) : from_(from), copies_(from.nodes.size(), kNoIndex) {}
+
+  // A new node, whose children are nodes of the new manifest.
+  NodeIndex Add(Node node);
+  // A node of `from` with all that it refers to, as it is. The same node again is the same copy.
+  NodeIndex Copy(NodeIndex root);
+  // The manifest of all that was added; the node added last is its root, and every other one must be below it. Marked
+  // derived. To be called once.
+  Selected Finish();
+
+ private:
+  void MoveStorages(Selected& selected) const;
+
+  const Manifest& from_;
+  std::vector<NodeIndex> copies_;  // by original
+  std::vector<Node> nodes_;
+  std::vector<TensorView> tensors_;
+};
+
+}  // namespace sconce::format
+
+#endif  // SCONCE_STORAGE_FORMAT_SUBTREE_COPIER_H_
