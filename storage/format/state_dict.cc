@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/strings.h"
 #include "storage/format/entries.h"
+#include "storage/format/key_rules.h"
 #include "storage/format/path.h"
 #include "storage/format/subtree_copier.h"
 
@@ -112,6 +113,10 @@ absl::StatusOr<StateDict> ReadStateDict(const Manifest& manifest, absl::string_v
     const Node& name = manifest.nodes[dict.children[i]];
     if (name.kind != NodeKind::kStr) {
       return NoStateDict(manifest, where, absl::StrCat("it has a key of type ", TypeName(name.kind)));
+    }
+    if (name.text.size() > kMaxKeyBytes) {
+      return MakeError(Reason::INPUT_LIMIT_EXCEEDED,
+                       absl::StrCat("the key ", Quoted(name.text, 60), " ... is longer than ", kMaxKeyBytes, " bytes"));
     }
     SourceKey& key = result.keys.emplace_back();
     key.key = name.text;

@@ -31,7 +31,8 @@ struct StateDict {
 };
 
 // The state_dict that is the root of `manifest`, e.g. after a Selection with its path as root. `where` names it in
-// errors. STATE_DICT_INVALID when it is no dict or has a key that is no str, naming places that look better. Requires a
+// errors. STATE_DICT_INVALID when it is no dict or has a key that is no str, naming places that look better;
+// INPUT_LIMIT_EXCEEDED for a key of more than 64 KiB. Requires a
 // valid manifest.
 absl::StatusOr<StateDict> ReadStateDict(const Manifest& manifest, absl::string_view where);
 
