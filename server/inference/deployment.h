@@ -10,15 +10,18 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/inference/weight_source.h"
+#include "storage/format/key_rules.h"
 
 namespace sconce::inference {
 
 struct WeightsRef {
   RunId run;
-  std::string selector;  // a version number, "latest", "best" or an alias
-  std::string path;      // of the state_dict in the tree; "" is the root
+  std::string selector;    // a version number, "latest", "best" or an alias
+  std::string path;        // of the state_dict in the tree; "" is the root
+  format::KeyRules rules = {};  // for its keys
+  MatchPolicy match = {};
   friend bool operator==(const WeightsRef& a, const WeightsRef& b) {
-    return a.run == b.run && a.selector == b.selector && a.path == b.path;
+    return a.run == b.run && a.selector == b.selector && a.path == b.path && a.rules == b.rules && a.match == b.match;
   }
 };
 

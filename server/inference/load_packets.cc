@@ -41,6 +41,8 @@ absl::StatusOr<std::vector<worker::OutgoingPacket>> MakeLoadPackets(const ModelS
   load.module = files.Add(spec.module);
   load.has_weights = spec.weights.has_value();
   if (spec.weights.has_value()) {
+    load.lenient = spec.match.lenient;
+    load.min_match = spec.match.min_match;
     for (const StoredBytes& storage : spec.weights->storages) load.storages.push_back(files.Add(storage));
     for (const StateEntry& entry : spec.weights->entries) load.entries.push_back({entry.name, entry.view});
   }

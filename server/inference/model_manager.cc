@@ -29,6 +29,15 @@ bool IsFinal(const absl::Status& why) {
          why.code() == absl::StatusCode::kNotFound;
 }
 
+absl::Status RenameEntries(const format::KeyRules& rules, StateDict& weights) {
+  if (rules.empty()) return absl::OkStatus();
+  std::vector<std::string> keys;
+  for (const StateEntry& entry : weights.entries) keys.push_back(entry.name);
+  SCONCE_ASSIGN_OR_RETURN(keys, format::ApplyKeyRules(rules, keys));
+  for (size_t i = 0; i < keys.size(); ++i) weights.entries[i].name = std::move(keys[i]);
+  return absl::OkStatus();
+}
+
 // True for a selector that can come to mean another version.
 bool Follows(const DeploymentSpec& spec) {
   int64_t number;
@@ -305,6 +314,8 @@ absl::StatusOr<std::shared_ptr<const ServingModel>> ModelManager::LoadVersion(co
   SCONCE_ASSIGN_OR_RETURN(wanted.module, source_.OpenModule(spec.module_run, spec.module));
   if (spec.weights.has_value()) {
     SCONCE_ASSIGN_OR_RETURN(wanted.weights, source_.OpenWeights(spec.weights->run, version, spec.weights->path));
+    SCONCE_RETURN_IF_ERROR(RenameEntries(spec.weights->rules, *wanted.weights));
+    wanted.match = spec.weights->match;
   }
   SCONCE_ASSIGN_OR_RETURN(std::shared_ptr<LoadedModel> loaded, runtime_.Load(wanted));
   return std::make_shared<const ServingModel>(ServingModel{model, version, std::move(loaded)});

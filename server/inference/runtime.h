@@ -43,11 +43,23 @@ struct StateDict {
   std::vector<StoredBytes> storages;
 };
 
+// How weights have to fit the module.
+struct MatchPolicy {
+  // Missing and unexpected keys are tolerated, as load_state_dict(strict=False) does; but at least one key has to
+  // match.
+  bool lenient = false;
+  double min_match = 0;  // the smallest share of the module's keys that must match, 0 to 1
+  friend bool operator==(const MatchPolicy& a, const MatchPolicy& b) {
+    return a.lenient == b.lenient && a.min_match == b.min_match;
+  }
+};
+
 struct ModelSpec {
   std::string name;                  // for logs
   std::string device;                // "cpu"
   StoredBytes module;                // a TorchScript archive
   std::optional<StateDict> weights;  // absent: the module's own
+  MatchPolicy match;                 // of the weights
 };
 
 struct ModelArgument {
@@ -97,8 +109,8 @@ class ModelRuntime {
  public:
   virtual ~ModelRuntime() = default;
 
-  // Loads the module, gives it the weights by name (strict), switches it to eval mode. Blocks, some seconds perhaps.
-  // MODULE_INVALID, MODEL_WEIGHTS_MISMATCH in torch's own words, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE,
+  // Loads the module, gives it the weights by name as `match` says, switches it to eval mode. Blocks, some seconds
+  // perhaps. MODULE_INVALID, MODEL_WEIGHTS_MISMATCH in torch's own words, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE,
   // TORCH_UNAVAILABLE, WORKER_DIED, WORKER_DEADLINE_EXCEEDED.
   virtual absl::StatusOr<std::shared_ptr<LoadedModel>> Load(const ModelSpec& spec) = 0;
 

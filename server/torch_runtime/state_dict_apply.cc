@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/error.h"
+#include "base/status_macros.h"
 #include "server/torch_runtime/tensor_bridge.h"
 
 namespace sconce::torch_runtime {
@@ -76,27 +78,48 @@ std::string KeyList(absl::string_view what, const std::vector<std::string>& keys
   return absl::StrCat("\n\t", what, " key(s) in state_dict: \"", absl::StrJoin(keys, "\", \""), "\". ");
 }
 
-absl::Status ToStatus(const Findings& findings) {
+absl::Status ToStatus(const Findings& findings, bool lenient) {
   std::string message;
-  if (!findings.missing.empty()) message += KeyList("Missing", findings.missing);
-  if (!findings.unexpected.empty()) message += KeyList("Unexpected", findings.unexpected);
+  if (!lenient && !findings.missing.empty()) message += KeyList("Missing", findings.missing);
+  if (!lenient && !findings.unexpected.empty()) message += KeyList("Unexpected", findings.unexpected);
   for (const std::string& mismatch : findings.mismatches) absl::StrAppend(&message, "\n\t", mismatch);
   if (message.empty()) return absl::OkStatus();
   return MakeError(Reason::MODEL_WEIGHTS_MISMATCH,
                    absl::StrCat("Error(s) in loading state_dict for RecursiveScriptModule:", message));
 }
 
+std::vector<std::string> FirstOf(const std::vector<std::string>& keys) {
+  return {keys.begin(), keys.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(keys.size(), 3))};
+}
+
+// What load_state_dict(strict=False) would take without a word.
+absl::Status CheckShare(const Findings& findings, const MatchPolicy& policy) {
+  const size_t matched = findings.pairs.size();
+  const size_t wanted = matched + findings.missing.size();
+  if (wanted == 0) return absl::OkStatus();
+  const double share = static_cast<double>(matched) / static_cast<double>(wanted);
+  if (matched > 0 && share >= policy.min_match) return absl::OkStatus();
+  return MakeError(
+      Reason::MODEL_WEIGHTS_MISMATCH,
+      absl::StrCat(matched, " of ", wanted, " keys of the module match the weights, and ",
+                   policy.min_match > 0 ? absl::StrCat("min_match asks for ", policy.min_match) : "one at least has to",
+                   "; see what `sconce plan` says. The module wants \"",
+                   absl::StrJoin(FirstOf(findings.missing), "\", \""), "\" ..., the weights have \"",
+                   absl::StrJoin(FirstOf(findings.unexpected), "\", \""), "\" ..."));
+}
+
 }  // namespace
 
-absl::Status ApplyStateDict(const std::vector<NamedWeight>& weights, torch::jit::Module& module) {
+absl::Status ApplyStateDict(const std::vector<NamedWeight>& weights, const MatchPolicy& policy,
+                            torch::jit::Module& module) {
   WeightsByName by_name;
   for (const NamedWeight& weight : weights) by_name[weight.name] = &weight;
   Findings findings;
   for (const auto& [name, submodule] : module.named_modules()) {
     MatchModule(name, submodule, weights, by_name, findings);
   }
-  const absl::Status status = ToStatus(findings);
-  if (!status.ok()) return status;
+  SCONCE_RETURN_IF_ERROR(ToStatus(findings, policy.lenient));
+  SCONCE_RETURN_IF_ERROR(CheckShare(findings, policy));
 
   const at::NoGradGuard no_grad;
   for (auto& [target, weight] : findings.pairs) {

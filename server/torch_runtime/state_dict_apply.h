@@ -15,11 +15,19 @@ struct NamedWeight {
   at::Tensor tensor;
 };
 
-// load_state_dict(strict=True) for TorchScript, which C++ does not have: gives every parameter and buffer of `module`
-// the weight of its name. First all names and shapes are checked; MODEL_WEIGHTS_MISMATCH, in the words of PyTorch's own
-// error and in its order, leaves the module as it was. As in PyTorch the module's dtype, device and strides win. Where
-// the weight has them already its memory is used as it is, not copied. May throw c10::Error.
-absl::Status ApplyStateDict(const std::vector<NamedWeight>& weights, torch::jit::Module& module);
+// How weights have to fit.
+struct MatchPolicy {
+  bool lenient = false;  // missing and unexpected keys are tolerated, unless nothing matches
+  double min_match = 0;  // the share of the module's keys that must match, 0 to 1
+};
+
+// load_state_dict for TorchScript, which C++ does not have: gives every parameter and buffer of `module` the weight of
+// its name; those without one keep what they have when `policy` is lenient. First all names and shapes are checked;
+// MODEL_WEIGHTS_MISMATCH, in the words of PyTorch's own error and in its order, leaves the module as it was. As in
+// PyTorch the module's dtype, device and strides win. Where the weight has them already its memory is used as it is,
+// not copied. May throw c10::Error.
+absl::Status ApplyStateDict(const std::vector<NamedWeight>& weights, const MatchPolicy& policy,
+                            torch::jit::Module& module);
 
 }  // namespace sconce::torch_runtime
 

@@ -2,6 +2,7 @@
 #define SCONCE_SERVER_WORKER_PROTOCOL_BYTE_CODEC_H_
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -17,6 +18,11 @@ class ByteWriter {
   void U32(uint32_t value) { Little(value, 4); }
   void U64(uint64_t value) { Little(value, 8); }
   void I64(int64_t value) { Little(static_cast<uint64_t>(value), 8); }
+  void F64(double value) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    Little(bits, 8);
+  }
   // u32 length, then the bytes.
   void Text(absl::string_view text) {
     U32(static_cast<uint32_t>(text.size()));
@@ -45,6 +51,12 @@ class ByteReader {
   uint32_t U32() { return static_cast<uint32_t>(Little(4)); }
   uint64_t U64() { return Little(8); }
   int64_t I64() { return static_cast<int64_t>(Little(8)); }
+  double F64() {
+    const uint64_t bits = Little(8);
+    double value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+  }
   std::string Text(size_t max_bytes) {
     const uint32_t size = U32();
     if (size > max_bytes || size > remaining()) Fail();

@@ -253,6 +253,8 @@ EncodedBody Encode(const Load& message) {
   writer.Text(message.device);
   WriteStored(message.module, placer, writer);
   writer.U8(message.has_weights ? 1 : 0);
+  writer.U8(message.lenient ? 1 : 0);
+  writer.F64(message.min_match);
   writer.U32(static_cast<uint32_t>(message.storages.size()));
   for (const StoredBytes& storage : message.storages) WriteStored(storage, placer, writer);
   writer.U32(static_cast<uint32_t>(message.entries.size()));
@@ -273,6 +275,11 @@ absl::StatusOr<Load> DecodeLoad(ByteSpan body, uint32_t file_count) {
   const uint8_t has_weights = reader.U8();
   if (has_weights > 1) reader.Fail();
   message.has_weights = has_weights == 1;
+  const uint8_t lenient = reader.U8();
+  if (lenient > 1) reader.Fail();
+  message.lenient = lenient == 1;
+  message.min_match = reader.F64();
+  if (!(message.min_match >= 0 && message.min_match <= 1)) reader.Fail();
   const uint32_t storage_count = reader.Count(28);
   message.storages.reserve(storage_count);
   for (uint32_t i = 0; i < storage_count && reader.ok(); ++i) {

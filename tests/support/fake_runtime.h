@@ -40,7 +40,8 @@ class FakeRuntime final : public ModelRuntime {
     if (spec.weights.has_value()) {
       std::string problem;
       for (const StateEntry& entry : spec.weights->entries) {
-        if (entry.name != "w") problem += "\n\tUnexpected key(s) in state_dict: \"" + entry.name + "\". ";
+        if (entry.name != "w" && !spec.match.lenient)
+          problem += "\n\tUnexpected key(s) in state_dict: \"" + entry.name + "\". ";
       }
       if (spec.weights->entries.empty()) problem += "\n\tMissing key(s) in state_dict: \"w\". ";
       if (!problem.empty()) {
@@ -50,6 +51,7 @@ class FakeRuntime final : public ModelRuntime {
       std::memcpy(&scale, spec.weights->storages[0].inline_bytes.data(), sizeof(scale));
     }
     MutexLock lock(&mu_);
+    last_match_ = spec.match;
     ++alive_;
     return std::shared_ptr<LoadedModel>(new FakeModel(*this, scale, module == "throws"));
   }
@@ -63,6 +65,11 @@ class FakeRuntime final : public ModelRuntime {
   void SetBeforeLoad(std::function<void()> before) {
     MutexLock lock(&mu_);
     before_load_ = std::move(before);
+  }
+  // Of the last model that was loaded.
+  MatchPolicy last_match() const {
+    MutexLock lock(&mu_);
+    return last_match_;
   }
   int loads() const {
     MutexLock lock(&mu_);
@@ -110,6 +117,7 @@ class FakeRuntime final : public ModelRuntime {
 
   mutable Mutex mu_;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  MatchPolicy last_match_ ABSL_GUARDED_BY(mu_);
   int loads_ ABSL_GUARDED_BY(mu_) = 0;
   int alive_ ABSL_GUARDED_BY(mu_) = 0;
   std::function<void()> before_load_ ABSL_GUARDED_BY(mu_);

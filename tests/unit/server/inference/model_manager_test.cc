@@ -4,6 +4,7 @@
 #include <cmath>
 #include <thread>
 
+#include "server/worker_protocol/byte_codec.h"
 #include "tests/support/fake_runtime.h"
 #include "tests/support/status_matchers.h"
 
@@ -88,6 +89,28 @@ TEST_F(ModelManagerTest, AModuleWithItsOwnWeightsIsVersionOne) {
   spec.weights.reset();
   ASSERT_OK_AND_ASSIGN(const DeploymentStatus status, manager.Deploy("net", spec, ""));
   EXPECT_EQ(status.versions[0].version, 1);
+}
+
+TEST_F(ModelManagerTest, KeysAreRenamedBeforeTheRuntimeSeesThem) {
+  source_.Move("best", 7);
+  source_.SetBadVersion(7);  // its key is "other"
+  ModelManager manager(options_, source_, runtime_);
+  DeploymentSpec spec = Following("best");
+  EXPECT_THAT(manager.Deploy("net", spec, ""), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH));
+  spec.weights->rules.renames = {{"other", "w"}};
+  ASSERT_OK_AND_ASSIGN(const DeploymentStatus status, manager.Deploy("net", spec, ""));
+  EXPECT_EQ(status.versions[0].version, 7);
+  EXPECT_TRUE(status.spec == spec);
+}
+
+TEST_F(ModelManagerTest, TheRuntimeIsToldHowWeightsHaveToFit) {
+  source_.Move("best", 7);
+  source_.SetBadVersion(7);
+  ModelManager manager(options_, source_, runtime_);
+  DeploymentSpec spec = Following("best");
+  spec.weights->match = {true, 0.5};
+  ASSERT_OK(manager.Deploy("net", spec, ""));
+  EXPECT_TRUE(runtime_.last_match() == spec.weights->match);
 }
 
 TEST_F(ModelManagerTest, AcquireSaysInTritonsWordsWhatIsNotThere) {
@@ -299,6 +322,8 @@ TEST_F(ModelManagerTest, UndeployingUnloadsAfterTheLastRequest) {
 
 TEST(DeploymentRecordTest, ComesBackAsItWas) {
   DeploymentRecord record{Following("best"), "id", absl::FromUnixMicros(1234567890)};
+  record.spec.weights->rules = {{"module.", "_orig_mod."}, "net.", {{"a.*", "b.*"}, {"c", "d"}}};
+  record.spec.weights->match = {true, 0.25};
   ASSERT_OK_AND_ASSIGN(const DeploymentRecord back, DecodeDeployment(EncodeDeployment(record)));
   EXPECT_TRUE(back.spec == record.spec);
   EXPECT_EQ(back.request_id, "id");
@@ -308,6 +333,18 @@ TEST(DeploymentRecordTest, ComesBackAsItWas) {
   EXPECT_FALSE(own.spec.weights.has_value());
 }
 
+TEST(DeploymentRecordTest, ThoseOfTheFirstReleaseHaveNoRules) {
+  worker::ByteWriter writer;
+  writer.U8(1);
+  for (const char* text : {"p", "r", "m"}) writer.Text(text);
+  writer.U8(1);
+  for (const char* text : {"p", "r", "best", "/model", "cpu", "id"}) writer.Text(text);
+  writer.I64(1234567890);
+  ASSERT_OK_AND_ASSIGN(const DeploymentRecord record, DecodeDeployment(writer.Take()));
+  EXPECT_TRUE(record.spec == Following("best"));
+  EXPECT_EQ(record.request_id, "id");
+}
+
 TEST(DeploymentRecordTest, DamageAndAnotherFormatAreSeen) {
   const std::string bytes = EncodeDeployment({Following("best"), "id", absl::UnixEpoch()});
   for (size_t size = 0; size < bytes.size(); ++size) {
@@ -315,8 +352,8 @@ TEST(DeploymentRecordTest, DamageAndAnotherFormatAreSeen) {
   }
   EXPECT_THAT(DecodeDeployment(bytes + "x"), FailsWith(Reason::CATALOG_CORRUPT));
   std::string newer = bytes;
-  newer[0] = 2;
-  EXPECT_THAT(DecodeDeployment(newer), FailsWith(Reason::CATALOG_CORRUPT, HasSubstr("format 2")));
+  newer[0] = 3;
+  EXPECT_THAT(DecodeDeployment(newer), FailsWith(Reason::CATALOG_CORRUPT, HasSubstr("format 3")));
 }
 
 }  // namespace

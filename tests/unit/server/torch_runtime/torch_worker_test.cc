@@ -105,6 +105,23 @@ TEST_F(TorchWorkerTest, KeysAndSizesThatDoNotFitAreToldInPyTorchsWordsAndOrder) 
       "current model is torch.Size([3]).");
 }
 
+TEST_F(TorchWorkerTest, LenientWeightsLeaveTheRestAsTheModuleHasIt) {
+  ModelSpec spec = Spec("linear");
+  spec.weights.emplace();
+  AddWeight(*spec.weights, "fc.bias", {3});
+  AddWeight(*spec.weights, "zz", {1});
+  EXPECT_THAT(runtime_.Load(spec), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("Missing key(s)")));
+  spec.match.lenient = true;
+  EXPECT_OK(runtime_.Load(spec));
+  spec.match.min_match = 0.5;
+  EXPECT_THAT(runtime_.Load(spec), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("1 of 7 keys")));
+  spec.match.min_match = 0;
+  spec.weights->entries[0].name = "module.fc.bias";
+  EXPECT_THAT(runtime_.Load(spec), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("0 of 7 keys")));
+  spec.weights->entries[0].name = "fc.weight";
+  EXPECT_THAT(runtime_.Load(spec), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("size mismatch for fc.weight")));
+}
+
 TEST_F(TorchWorkerTest, TheModulesDtypeWinsAsInPyTorch) {
   ModelSpec spec = Spec("scale");
   spec.weights.emplace();

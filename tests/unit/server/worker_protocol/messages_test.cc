@@ -39,6 +39,8 @@ Load MakeLoad() {
   load.device = "cpu";
   load.module = {30, {{0, 64, 10}, {1, 4096, 20}}, {}};
   load.has_weights = true;
+  load.lenient = true;
+  load.min_match = 0.75;
   static const std::string bytes(40, 'x');
   load.storages.push_back({40, {}, AsBytes(bytes)});
   format::TensorView view;
@@ -54,6 +56,8 @@ TEST(MessagesTest, LoadComesBackAsItWas) {
   const std::string body = Laid(Encode(MakeLoad()));
   ASSERT_OK_AND_ASSIGN(const Load load, DecodeLoad(AsBytes(body), 2));
   EXPECT_EQ(load.device, "cpu");
+  EXPECT_TRUE(load.lenient);
+  EXPECT_EQ(load.min_match, 0.75);
   ASSERT_THAT(load.module.extents, SizeIs(2));
   EXPECT_EQ(load.module.extents[1].file, 1u);
   EXPECT_EQ(load.module.extents[1].offset, 4096);
