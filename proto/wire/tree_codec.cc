@@ -60,6 +60,38 @@ format::MappedDevice FromProto(const v1::MappedDevice& proto) {
   return {proto.from(), proto.to(), proto.fell_back(), proto.storage_count(), proto.size_bytes(), proto.first_path()};
 }
 
+v1::KeyRules ToProto(const format::KeyRules& rules) {
+  v1::KeyRules proto;
+  *proto.mutable_strip_prefixes() = {rules.strip_prefixes.begin(), rules.strip_prefixes.end()};
+  proto.set_add_prefix(rules.add_prefix);
+  for (const format::RenameRule& rename : rules.renames) {
+    v1::RenameRule& added = *proto.add_renames();
+    added.set_from(rename.from);
+    added.set_to(rename.to);
+  }
+  return proto;
+}
+
+format::KeyRules FromProto(const v1::KeyRules& proto) {
+  format::KeyRules rules;
+  rules.strip_prefixes.assign(proto.strip_prefixes().begin(), proto.strip_prefixes().end());
+  rules.add_prefix = proto.add_prefix();
+  for (const v1::RenameRule& rename : proto.renames()) rules.renames.push_back({rename.from(), rename.to()});
+  return rules;
+}
+
+v1::TargetKey ToProto(const format::TargetKey& key) {
+  v1::TargetKey proto;
+  proto.set_key(key.key);
+  *proto.mutable_shape() = {key.shape.begin(), key.shape.end()};
+  proto.set_dtype(key.dtype);
+  return proto;
+}
+
+format::TargetKey FromProto(const v1::TargetKey& proto) {
+  return {proto.key(), {proto.shape().begin(), proto.shape().end()}, proto.dtype()};
+}
+
 v1::TreeEntry ToProto(const format::Entry& entry) {
   v1::TreeEntry proto;
   proto.set_path(ToValidUtf8(entry.path));

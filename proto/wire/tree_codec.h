@@ -4,6 +4,7 @@
 #include "sconce/v1/manifest.pb.h"
 #include "storage/format/device_map.h"
 #include "storage/format/entries.h"
+#include "storage/format/load_plan.h"
 #include "storage/format/selection.h"
 
 // The messages of manifest.proto and the structs of storage/format. Nothing is checked here: format does that when the
@@ -19,6 +20,12 @@ format::DeviceMapping FromProto(const v1::DeviceMapping& mapping);
 
 v1::MappedDevice ToProto(const format::MappedDevice& mapped);
 format::MappedDevice FromProto(const v1::MappedDevice& mapped);
+
+v1::KeyRules ToProto(const format::KeyRules& rules);
+format::KeyRules FromProto(const v1::KeyRules& rules);
+
+v1::TargetKey ToProto(const format::TargetKey& key);
+format::TargetKey FromProto(const v1::TargetKey& key);
 
 v1::TreeEntry ToProto(const format::Entry& entry);
 v1::TreeTotals ToProto(const format::Totals& totals);

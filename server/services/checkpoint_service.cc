@@ -8,6 +8,7 @@
 #include "server/rpc/unary.h"
 #include "server/rpc/unimplemented.h"
 #include "server/services/checkpoint_calls.h"
+#include "server/services/plan_calls.h"
 
 namespace sconce::services {
 namespace {
@@ -87,12 +88,11 @@ class CheckpointService final : public v1::CheckpointService::CallbackService {
                             });
   }
 
-  Reactor* PlanLoad(Context* context, const v1::PlanLoadRequest*, v1::PlanLoadResponse*) override {
-    return rpc::NotImplementedUnary(runtime_, context, {kService, "PlanLoad"});
+  Reactor* PlanLoad(Context* context, const v1::PlanLoadRequest* request, v1::PlanLoadResponse* response) override {
+    return Answer(context, "PlanLoad", request, response, services::PlanLoad);
   }
   grpc::ServerBidiReactor<v1::PlanLoadRequest, v1::PlanLoadResponse>* PlanLargeLoad(Context* context) override {
-    return new rpc::NotImplementedStream<grpc::ServerBidiReactor<v1::PlanLoadRequest, v1::PlanLoadResponse>>(
-        runtime_, context, {kService, "PlanLargeLoad", rpc::CallKind::kBidiStream});
+    return NewPlanStream(runtime_, context, {kService, "PlanLargeLoad", rpc::CallKind::kBidiStream}, repository_);
   }
   Reactor* DiffCheckpoints(Context* context, const v1::DiffCheckpointsRequest*, v1::DiffCheckpointsResponse*) override {
     return rpc::NotImplementedUnary(runtime_, context, {kService, "DiffCheckpoints"},

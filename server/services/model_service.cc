@@ -12,6 +12,7 @@
 #include "base/thread_pool.h"
 #include "proto/wire/page_token.h"
 #include "proto/wire/resource_name.h"
+#include "proto/wire/tree_codec.h"
 #include "sconce/v1/model_service.grpc.pb.h"
 #include "server/inference/model_manager.h"
 #include "server/rpc/unary.h"
@@ -52,7 +53,11 @@ v1::Model ModelToProto(const DeploymentStatus& status) {
   if (spec.weights.has_value()) {
     model.mutable_weights()->set_checkpoint(
         wire::FormatCheckpoint(spec.weights->run.project, spec.weights->run.run, spec.weights->selector));
-    model.mutable_weights()->set_path(spec.weights->path);
+    v1::WeightSource& weights = *model.mutable_weights();
+    weights.set_path(spec.weights->path);
+    weights.set_lenient(spec.weights->match.lenient);
+    if (!spec.weights->rules.empty()) *weights.mutable_rules() = wire::ToProto(spec.weights->rules);
+    weights.set_min_match(spec.weights->match.min_match);
   }
   model.set_device(spec.device);
   model.set_instance_count(1);
@@ -75,7 +80,6 @@ absl::Status NotYet(absl::string_view what) {
 }
 
 absl::StatusOr<DeploymentSpec> SpecFromProto(const v1::Model& model) {
-  if (model.weights().lenient()) return NotYet("model.weights.lenient");
   if (model.has_cast()) return NotYet("model.cast");
   if (model.has_batching()) return NotYet("model.batching");
   if (model.instance_count() > 1) return NotYet("model.instance_count above 1");
@@ -88,11 +92,19 @@ absl::StatusOr<DeploymentSpec> SpecFromProto(const v1::Model& model) {
   spec.module = module.id;
   if (!model.weights().checkpoint().empty()) {
     SCONCE_ASSIGN_OR_RETURN(const wire::ChildRef checkpoint, wire::ParseCheckpoint(model.weights().checkpoint()));
-    spec.weights =
-        inference::WeightsRef{{checkpoint.run.project, checkpoint.run.run}, checkpoint.id, model.weights().path()};
-  } else if (!model.weights().path().empty()) {
+    const v1::WeightSource& weights = model.weights();
+    spec.weights = inference::WeightsRef{{checkpoint.run.project, checkpoint.run.run},
+                                         checkpoint.id,
+                                         weights.path(),
+                                         wire::FromProto(weights.rules()),
+                                         {weights.lenient(), weights.min_match()}};
+    SCONCE_RETURN_IF_ERROR(format::CheckKeyRules(spec.weights->rules));
+    if (!(weights.min_match() >= 0 && weights.min_match() <= 1)) {
+      return MakeError(Reason::ARGUMENT_INVALID, "model.weights.min_match is a share, from 0 to 1");
+    }
+  } else if (model.has_weights() && model.weights().ByteSizeLong() != 0) {
     return MakeError(Reason::ARGUMENT_INVALID,
-                     "model.weights.path is given without model.weights.checkpoint; name the checkpoint it is in");
+                     "model.weights says how to load without model.weights.checkpoint; name the checkpoint to load");
   }
   if (!model.device().empty()) spec.device = model.device();
   SCONCE_RETURN_IF_ERROR(format::ValidateDevice(spec.device));

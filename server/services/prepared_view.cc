@@ -9,6 +9,7 @@
 #include "proto/wire/resource_name.h"
 #include "proto/wire/tree_codec.h"
 #include "server/services/convert.h"
+#include "server/services/warm_start.h"
 #include "storage/format/manifest_codec.h"
 
 namespace sconce::services {
@@ -55,6 +56,7 @@ std::string Describe(const ViewRequest& request) {
   text.Add(pairs);
   text.Add(mapping.available);
   text.Add(mapping.fallback);
+  text.Add(request.load_plan.SerializeAsString());  // it has no maps, so that equal plans give equal bytes
   return std::move(text.text());
 }
 
@@ -69,7 +71,8 @@ absl::StatusOr<std::shared_ptr<const PreparedView>> PreparedView::Open(repositor
   SCONCE_ASSIGN_OR_RETURN(const repository::CheckpointRef ref, CheckpointRefFromName(ToAbsl(request.name)));
   const std::shared_ptr<PreparedView> view(new PreparedView());
   SCONCE_ASSIGN_OR_RETURN(view->object_, repository.OpenRead(ref));
-  if (request.selection.empty() && request.mapping.empty()) return view;
+  const bool warm_start = !IsEmpty(request.load_plan);
+  if (request.selection.empty() && request.mapping.empty() && !warm_start) return view;
   if (view->opaque()) {
     return MakeError(Reason::CHECKPOINT_OPAQUE,
                      absl::StrCat(NameOf(view->info()),
@@ -78,11 +81,22 @@ absl::StatusOr<std::shared_ptr<const PreparedView>> PreparedView::Open(repositor
                      {{"checkpoint", NameOf(view->info())}});
   }
   SCONCE_ASSIGN_OR_RETURN(format::Selected selected, format::Select(view->object_->manifest(), request.selection));
+  view->request_ = Describe(request);
+  if (warm_start) {
+    SCONCE_ASSIGN_OR_RETURN(const WarmStart wanted, ReadLoadPlan(repository, request.load_plan));
+    SCONCE_ASSIGN_OR_RETURN(format::Selected kept,
+                            ApplyWarmStart(wanted, selected.manifest, ToAbsl(request.selection.root)));
+    for (format::StorageIndex& source : kept.source) source = selected.source[source];
+    selected = std::move(kept);
+    // The module that it names may be another one tomorrow.
+    if (wanted.target.has_value()) {
+      view->request_ += Sha256(AsBytes(ToAbsl(format::EncodeManifest(selected.manifest)))).Hex();
+    }
+  }
   SCONCE_ASSIGN_OR_RETURN(view->mapped_, format::MapDevices(request.mapping, selected.manifest));
   view->manifest_ = std::move(selected.manifest);
   view->source_ = std::move(selected.source);
   view->changed_ = true;
-  view->request_ = Describe(request);
   return view;
 }
 
@@ -112,11 +126,13 @@ std::string PreparedView::Plan(absl::string_view what) const {
 absl::Status PreparedView::CheckPlan(absl::string_view what, absl::string_view plan) const {
   const std::string current = Plan(what);
   if (plan.empty() || plan == ToAbsl(current)) return absl::OkStatus();
-  return MakeError(Reason::PLAN_CHANGED,
-                   absl::StrCat("the answer to this request is no longer the one of plan ", Quoted(plan, 64),
-                                "; ask with the version number and the selection and mapping of the first request, or "
-                                "start over without a plan"),
-                   {{"plan", current}});
+  return MakeError(
+      Reason::PLAN_CHANGED,
+      absl::StrCat("the answer to this request is no longer the one of plan ", Quoted(plan, 64),
+                   "; ask with the version number and the selection, load plan and mapping of the first request, "
+                   "or "
+                   "start over without a plan"),
+      {{"plan", current}});
 }
 
 void AddMappedDevices(const std::vector<format::MappedDevice>& mapped,

@@ -22,14 +22,15 @@ struct ViewRequest {
   std::string name;  // projects/.../checkpoints/{selector}
   format::Selection selection;
   format::DeviceMapping mapping;
+  v1::LoadPlan load_plan;  // its state_dict is the selection's root; devices are mapped by the new names
 };
 
-// A version as its reader wants it: opened, the selected part of its tree, devices mapped. What fetch and export share.
-// Keeps the version's bytes, also when it is deleted meanwhile. Immutable.
+// A version as its reader wants it: opened, the selected part of its tree, warm start planned, devices mapped. What
+// fetch and export share. Keeps the version's bytes, also when it is deleted meanwhile. Immutable.
 class PreparedView {
  public:
   // An opaque version can be opened when nothing is selected or mapped; else CHECKPOINT_OPAQUE. NAME_INVALID, and the
-  // errors of Repository::OpenRead, format::Select and format::MapDevices.
+  // errors of Repository::OpenRead, format::Select, ReadLoadPlan, ApplyWarmStart and format::MapDevices.
   static absl::StatusOr<std::shared_ptr<const PreparedView>> Open(repository::Repository& repository,
                                                                   const ViewRequest& request);
 
@@ -48,7 +49,7 @@ class PreparedView {
   std::shared_ptr<const repository::OpenCheckpoint> object() const { return object_; }
 
   // Names exactly the bytes that `what` ("fetch", "export") of this view gives: changes with the version, the
-  // selection, the mapping and the formats written.
+  // selection, the load plan, the mapping and the formats written.
   std::string Plan(absl::string_view what) const;
   // OK for an empty plan or this view's; PLAN_CHANGED otherwise.
   absl::Status CheckPlan(absl::string_view what, absl::string_view plan) const;
@@ -57,7 +58,7 @@ class PreparedView {
   PreparedView() = default;
 
   std::shared_ptr<const repository::OpenCheckpoint> object_;
-  std::string request_;   // selection and mapping, for the plan
+  std::string request_;   // selection, load plan and mapping, for the plan
   bool changed_ = false;  // false: manifest_ and source_ are empty, for they would only repeat the object's
   format::Manifest manifest_;
   std::vector<format::StorageIndex> source_;

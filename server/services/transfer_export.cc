@@ -105,9 +105,10 @@ class ExportSource final : public rpc::DownloadSource {
     encoded_request_.Clear();
     call.SetResource(ToAbsl(request.name()));
     SCONCE_RETURN_IF_ERROR(RefuseCast(request.cast()));
-    SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const PreparedView> view,
-                            PreparedView::Open(repository_, {request.name(), wire::FromProto(request.selection()),
-                                                             wire::FromProto(request.device_mapping())}));
+    SCONCE_ASSIGN_OR_RETURN(
+        const std::shared_ptr<const PreparedView> view,
+        PreparedView::Open(repository_, {request.name(), wire::FromProto(request.selection()),
+                                         wire::FromProto(request.device_mapping()), request.load_plan()}));
     if (!view->opaque()) SCONCE_RETURN_IF_ERROR(CheckFormat(request.format()));
     SCONCE_RETURN_IF_ERROR(view->CheckPlan(kExport, ToAbsl(request.plan())));
 

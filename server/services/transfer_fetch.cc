@@ -54,9 +54,10 @@ class FetchSource final : public rpc::DownloadSource {
       return MakeError(Reason::ARGUMENT_INVALID, "limit is negative; give a number of bytes, or 0 for all that follow",
                        {{"field", "limit"}});
     }
-    SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const PreparedView> view,
-                            PreparedView::Open(repository_, {request.name(), wire::FromProto(request.selection()),
-                                                             wire::FromProto(request.device_mapping())}));
+    SCONCE_ASSIGN_OR_RETURN(
+        const std::shared_ptr<const PreparedView> view,
+        PreparedView::Open(repository_, {request.name(), wire::FromProto(request.selection()),
+                                         wire::FromProto(request.device_mapping()), request.load_plan()}));
     v1::FetchCheckpointResponse::Header header;
     *header.mutable_checkpoint() = ToProto(view->info());
     if (view->opaque()) {

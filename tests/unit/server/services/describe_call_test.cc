@@ -153,7 +153,6 @@ TEST_F(DescribeCallTest, AnOpaqueVersionHasNoTree) {
 }
 
 TEST_F(DescribeCallTest, CallsOfLaterReleasesSaySo) {
-  EXPECT_THAT(Call(&Stub::PlanLoad, v1::PlanLoadRequest()), FailsWith(Reason::NOT_IMPLEMENTED));
   EXPECT_THAT(Call(&Stub::DiffCheckpoints, v1::DiffCheckpointsRequest()), FailsWith(Reason::NOT_IMPLEMENTED));
 }
 
