@@ -36,6 +36,7 @@ Command PushCommand();
 Command PullCommand();
 Command LsCommand();
 Command ShowCommand();
+Command PlanCommand();
 Command RmCommand();
 Command RunsCommand();
 Command RunSetCommand();

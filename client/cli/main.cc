@@ -20,11 +20,11 @@
 namespace sconce::cli {
 
 std::vector<Command> AllCommands() {
-  return {PushCommand(),        PullCommand(),       LsCommand(),         ShowCommand(),     UpdateCommand(),
-          RmCommand(),          AliasCommand(),      AliasRmCommand(),    RunsCommand(),     RunSetCommand(),
-          RunRmCommand(),       ModulePushCommand(), ModulePullCommand(), ModuleLsCommand(), ModuleRmCommand(),
-          ModelDeployCommand(), ModelLsCommand(),    ModelRmCommand(),    InferCommand(),    HealthCommand(),
-          StatsCommand()};
+  return {PushCommand(),     PullCommand(),        LsCommand(),         ShowCommand(),       PlanCommand(),
+          UpdateCommand(),   RmCommand(),          AliasCommand(),      AliasRmCommand(),    RunsCommand(),
+          RunSetCommand(),   RunRmCommand(),       ModulePushCommand(), ModulePullCommand(), ModuleLsCommand(),
+          ModuleRmCommand(), ModelDeployCommand(), ModelLsCommand(),    ModelRmCommand(),    InferCommand(),
+          HealthCommand(),   StatsCommand()};
 }
 
 namespace {

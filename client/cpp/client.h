@@ -76,6 +76,9 @@ class Client {
   absl::Status DeleteCheckpoint(const v1::DeleteCheckpointRequest& request);
   absl::StatusOr<v1::DescribeCheckpointResponse> DescribeCheckpoint(const v1::DescribeCheckpointRequest& request);
 
+  // A target of any size: a large one goes, and a large answer comes, in pieces.
+  absl::StatusOr<v1::PlanLoadResponse> PlanLoad(const v1::PlanLoadRequest& request);
+
   absl::StatusOr<v1::Alias> SetAlias(const v1::SetAliasRequest& request);
   absl::StatusOr<v1::Alias> GetAlias(const v1::GetAliasRequest& request);
   absl::StatusOr<v1::ListAliasesResponse> ListAliases(const v1::ListAliasesRequest& request);

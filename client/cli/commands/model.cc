@@ -4,6 +4,7 @@
 #include "base/status_macros.h"
 #include "client/cli/command.h"
 #include "client/cli/output.h"
+#include "client/cli/plan_options.h"
 #include "client/cli/refs.h"
 #include "client/cli/table.h"
 
@@ -31,16 +32,24 @@ absl::Status Deploy(Context& context) {
   SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(args));
   if (!args.Has("module"))
     return MakeError(Reason::ARGUMENT_INVALID, "model deploy needs --module [PROJECT/]RUN@MODULE");
-  if (args.Has("path") && !args.Has("weights"))
+  for (const char* option : {"path", "lenient", "strip-prefix", "add-prefix", "rename", "min-match"}) {
+    if (!args.Has(option) || args.Has("weights")) continue;
     return MakeError(Reason::ARGUMENT_INVALID,
-                     "--path says where in the weights the state_dict is; it needs --weights");
+                     absl::StrCat("--", option, " says how the weights are loaded; it needs --weights"));
+  }
   v1::DeployModelRequest request;
   request.set_model_id(args.positional()[0]);
   v1::Model& model = *request.mutable_model();
   SCONCE_ASSIGN_OR_RETURN(*model.mutable_module(), FullModuleName(args.Get("module")));
   if (args.Has("weights")) {
     SCONCE_ASSIGN_OR_RETURN(*model.mutable_weights()->mutable_checkpoint(), FullCheckpointName(args.Get("weights")));
-    model.mutable_weights()->set_path(args.Get("path"));
+    v1::WeightSource& weights = *model.mutable_weights();
+    weights.set_path(args.Get("path"));
+    weights.set_lenient(args.Has("lenient"));
+    SCONCE_ASSIGN_OR_RETURN(v1::KeyRules rules, KeyRulesFrom(args));
+    if (rules.ByteSizeLong() != 0) *weights.mutable_rules() = std::move(rules);
+    SCONCE_ASSIGN_OR_RETURN(const double min_match, MinMatchFrom(args));
+    weights.set_min_match(min_match);
   }
   model.set_device(args.Get("device"));
   SCONCE_ASSIGN_OR_RETURN(const v1::Model deployed, context.client.DeployModel(request));
@@ -99,7 +108,7 @@ absl::Status Remove(Context& context) {
 }  // namespace
 
 Command ModelDeployCommand() {
-  return {
+  Command command{
       "model deploy",
       "NAME --module [PROJECT/]RUN@MODULE",
       "serve a module, with weights from a checkpoint",
@@ -110,10 +119,13 @@ Command ModelDeployCommand() {
        {"weights", 0, "RUN@SELECTOR", "the checkpoint with the weights (default: the module's own)"},
        {"path", 0, "PATH", "where in that checkpoint the state_dict is, e.g. /model_state_dict (default: its root)"},
        {"device", 0, "DEVICE", "where to run it (default: cpu)"},
+       {"lenient", 0, "", "tolerate missing and unexpected keys: what is missing stays as the module has it"},
        OutputOption()},
       1,
       1,
       Deploy};
+  for (Option& option : KeyRuleOptions()) command.options.push_back(std::move(option));
+  return command;
 }
 Command ModelLsCommand() {
   return {"model ls", "", "list deployments and the versions they serve", "", {OutputOption()}, 0, 0, List};

@@ -4,6 +4,7 @@
 #include "client/cli/command.h"
 #include "client/cli/files.h"
 #include "client/cli/output.h"
+#include "client/cli/plan_options.h"
 #include "client/cli/progress.h"
 #include "client/cli/refs.h"
 #include "client/cli/transfer_options.h"
@@ -44,6 +45,7 @@ absl::Status Run(Context& context) {
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_name(), FullCheckpointName(args.positional()[0]));
   *request.mutable_selection() = SelectionFrom(args);
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_device_mapping(), DeviceMappingFrom(args));
+  SCONCE_ASSIGN_OR_RETURN(*request.mutable_load_plan(), LoadPlanFrom(args));
   SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file, OutputFile::Create(args.Get("output")));
   absl::StatusOr<v1::ExportCheckpointResponse::Header> header;
   {
@@ -65,7 +67,10 @@ Command PullCommand() {
       "fetch a version as a file that torch.load reads",
       "SELECTOR is a version number, latest (the default), best or an alias. The device mapping is applied on the way "
       "out, so that the file\n"
-      "loads on a machine that lacks the devices it was saved on. A broken transfer goes on where it broke.",
+      "loads on a machine that lacks the devices it was saved on. A broken transfer goes on where it broke.\n\n"
+      "With --module or --into only what fits that model comes, under the model's names: a warm start for "
+      "load_state_dict(strict=False).\n"
+      "--root is then the state_dict; see sconce plan.",
       {{"output", 'o', "FILE", "where to; - is standard output"},
        {"report", 0, "text|json", "how to say what was pulled (default: text)"}},
       1,
@@ -73,6 +78,7 @@ Command PullCommand() {
       Run};
   for (Option& option : SelectionOptions()) command.options.push_back(std::move(option));
   for (Option& option : DeviceOptions()) command.options.push_back(std::move(option));
+  for (Option& option : LoadPlanOptions()) command.options.push_back(std::move(option));
   return command;
 }
 
