@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t kBatch = 1000;  // elements between a mark and the opcode that gathers them, as Python's pickler has it
 constexpr PickleWriter::Memo kNoMemo = UINT32_MAX;
+constexpr absl::string_view kNestedModule = "torch.nested._internal.nested_tensor";
+constexpr absl::string_view kNestedClass = "NestedTensor";
 
 // Writes the nodes depth first with a stack of its own: a node is begun, its children are written, it is ended.
 class TreeWriter {
@@ -69,7 +71,7 @@ class TreeWriter {
       }
       SCONCE_RETURN_IF_ERROR(BeforeChild(node, top.next));
       const NodeIndex child = Child(node, top.next++);
-      const bool retyped = node.kind == NodeKind::kTensorSubclass && top.next == 1;
+      const bool retyped = node.kind == NodeKind::kTensorSubclass && top.next == 1 && !IsJagged(node);
       if (memo_of_node_[child] != kNoMemo && !retyped) {
         out_.Get(memo_of_node_[child]);
       } else if (node.kind == NodeKind::kNumpyArray && manifest_.nodes[child].kind == NodeKind::kStorage) {
@@ -116,7 +118,7 @@ class TreeWriter {
       case NodeKind::kNumpyArray:
         return node.children[i + 1];
       case NodeKind::kTensorSubclass:
-        return i == 0 ? manifest_.nodes[node.children[0]].children[0] : node.children[i];
+        return i == 0 && !IsJagged(node) ? manifest_.nodes[node.children[0]].children[0] : node.children[i];
       default:
         return node.children[i];
     }
@@ -194,6 +196,12 @@ class TreeWriter {
       default:
         break;
     }
+    if (IsJagged(node)) {
+      values_.Call("torch._tensor", "_rebuild_from_type_v2", new_type);
+      out_.Global(kNestedModule, "_rebuild_njt");
+      out_.Global(kNestedModule, kNestedClass);
+      return absl::OkStatus();
+    }
     SCONCE_RETURN_IF_ERROR(values_.CheckTensorClass(node.text));
     const Node& arguments = manifest_.nodes[node.children[0]];
     if (arguments.children.size() != 1 || !IsTensor(manifest_.nodes[arguments.children[0]].kind)) {
@@ -203,6 +211,12 @@ class TreeWriter {
     }
     values_.Call("torch._tensor", "_rebuild_from_type_v2", new_type);
     return absl::OkStatus();
+  }
+  // A jagged nested tensor, whose function takes one dict of keyword arguments: weights_only=True knows both names.
+  bool IsJagged(const Node& node) const {
+    const Node& arguments = manifest_.nodes[node.children[0]];
+    return node.text == absl::StrCat(kNestedModule, ".", kNestedClass) && arguments.children.size() == 1 &&
+           manifest_.nodes[arguments.children[0]].kind == NodeKind::kDict;
   }
   static bool IsTensor(NodeKind kind) {
     return kind == NodeKind::kTensor || kind == NodeKind::kSparseTensor || kind == NodeKind::kQuantizedTensor ||
