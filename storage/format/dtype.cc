@@ -49,6 +49,10 @@ bool IsComplex(DType dtype) {
   return Facts(dtype).kind == 'c';
 }
 
+bool IsQuantized(DType dtype) {
+  return Facts(dtype).kind == 'q';
+}
+
 std::optional<DType> ParseDType(absl::string_view name) {
   static const auto& by_name = *[] {
     auto* map = new absl::flat_hash_map<absl::string_view, DType>();

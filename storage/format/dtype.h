@@ -72,6 +72,7 @@ absl::string_view DTypeName(DType dtype);
 int64_t ElementBytes(DType dtype);
 bool IsFloating(DType dtype);
 bool IsComplex(DType dtype);
+bool IsQuantized(DType dtype);
 // By name, with or without "torch."; nullopt when unknown.
 std::optional<DType> ParseDType(absl::string_view name);
 // From the number on disk; nullopt when unknown.

@@ -60,8 +60,24 @@ int64_t ElementCount(const Dims& shape) {
   return count;
 }
 
+namespace {
+
+// Of a view whose elements are packed, `per_byte` of them in a byte; each row begins with a new one.
+int64_t PackedEndBytes(const TensorView& view, int64_t per_byte) {
+  Dims stride;
+  if (view.offset != 0 || !ContiguousStride(view.shape, stride) || view.stride != stride) return -1;
+  const int64_t elements = ElementCount(view.shape);
+  if (elements <= 0 || view.shape.empty()) return elements;
+  const int64_t row = view.shape.back();
+  return elements / row * (row / per_byte + (row % per_byte != 0 ? 1 : 0));
+}
+
+}  // namespace
+
 int64_t ViewEndBytes(const TensorView& view) {
   if (view.offset < 0 || view.shape.size() != view.stride.size()) return -1;
+  if (view.dtype == DType::kQUInt4x2) return PackedEndBytes(view, 2);
+  if (view.dtype == DType::kQUInt2x4) return PackedEndBytes(view, 4);
   if (std::any_of(view.stride.begin(), view.stride.end(), [](int64_t step) { return step < 0; })) return -1;
   const int64_t elements = ElementCount(view.shape);
   if (elements <= 0) return elements;

@@ -148,7 +148,9 @@ absl::Status Validate(const Manifest& manifest);
 // Number of elements of a shape; -1 on overflow of int64 or a negative extent.
 int64_t ElementCount(const Dims& shape);
 // Bytes from the storage's start to the end of the last element the view touches (0 for an empty view); -1 on overflow,
-// a negative part, or when there are not as many strides as extents.
+// a negative part, or when there are not as many strides as extents. Of quint4x2 and quint2x4, which only quantized
+// tensors have, two or four elements share a byte and each row begins a new one: the view must be contiguous, without
+// an offset, else -1.
 int64_t ViewEndBytes(const TensorView& view);
 // The strides of a row-major tensor without gaps, as PyTorch gives them (an extent of 0 counts as 1). False on
 // overflow.

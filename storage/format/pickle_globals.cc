@@ -12,12 +12,7 @@ struct Entry {
   const char* module;
   const char* name;
   PickleTag tag;
-  const char* noun = "";  // kLater only
 };
-
-constexpr char kSparse[] = "a sparse tensor";
-constexpr char kSubclass[] = "a tensor subclass or a tensor with attributes";
-constexpr char kNumpy[] = "a numpy value";
 
 constexpr Entry kEntries[] = {
     {"collections", "OrderedDict", PickleTag::kOrderedDict},
@@ -42,22 +37,26 @@ constexpr Entry kEntries[] = {
     {"torch", "per_tensor_symmetric", PickleTag::kQScheme},
     {"torch", "per_channel_symmetric", PickleTag::kQScheme},
     {"torch", "per_channel_affine_float_qparams", PickleTag::kQScheme},
-    {"torch._utils", "_rebuild_sparse_tensor", PickleTag::kLater, kSparse},
-    {"torch._utils", "_rebuild_sparse_csr_tensor", PickleTag::kLater, kSparse},
-    {"torch._utils", "_rebuild_qtensor", PickleTag::kLater, "a quantized tensor"},
-    {"torch._utils", "_rebuild_nested_tensor", PickleTag::kLater, "a nested tensor"},
-    {"torch._utils", "_rebuild_wrapper_subclass", PickleTag::kLater, kSubclass},
-    {"torch._tensor", "_rebuild_from_type_v2", PickleTag::kLater, kSubclass},
-    {"torch", "Tensor", PickleTag::kLater, kSubclass},
-    {"torch._utils", "_rebuild_device_tensor_from_numpy", PickleTag::kLater, kNumpy},
-    {"torch._utils", "_rebuild_device_tensor_from_cpu_tensor", PickleTag::kLater,
-     "a tensor of a device without storages"},
-    {"numpy.core.multiarray", "_reconstruct", PickleTag::kLater, kNumpy},
-    {"numpy.core.multiarray", "scalar", PickleTag::kLater, kNumpy},
-    {"numpy._core.multiarray", "_reconstruct", PickleTag::kLater, kNumpy},
-    {"numpy._core.multiarray", "scalar", PickleTag::kLater, kNumpy},
-    {"numpy", "ndarray", PickleTag::kLater, kNumpy},
-    {"numpy", "dtype", PickleTag::kLater, kNumpy},
+    {"torch._utils", "_rebuild_sparse_tensor", PickleTag::kRebuildSparse},
+    {"torch._utils", "_rebuild_sparse_csr_tensor", PickleTag::kRebuildSparse},  // PyTorch before 2.0, for CSR
+    {"torch._utils", "_rebuild_qtensor", PickleTag::kRebuildQuantized},
+    {"torch._utils", "_rebuild_nested_tensor", PickleTag::kRebuildNested},
+    {"torch._utils", "_rebuild_device_tensor_from_cpu_tensor", PickleTag::kRebuildFromCpu},
+    {"torch._utils", "_rebuild_device_tensor_from_numpy", PickleTag::kRebuildFromNumpy},
+    {"torch._utils", "_rebuild_wrapper_subclass", PickleTag::kRebuildWrapper},
+    {"torch._tensor", "_rebuild_from_type_v2", PickleTag::kRebuildFromType},
+    {"torch._tensor", "_rebuild_from_type", PickleTag::kRebuildFromType},  // PyTorch before 1.12
+    {"torch.nested._internal.nested_tensor", "_rebuild_njt", PickleTag::kRebuildJagged},
+    {"torch.nested._internal.nested_tensor", "NestedTensor", PickleTag::kJaggedClass},
+    {"torch", "Tensor", PickleTag::kTensorClass},
+    {"numpy.core.multiarray", "scalar", PickleTag::kNumpyScalar},
+    {"numpy._core.multiarray", "scalar", PickleTag::kNumpyScalar},  // numpy 2, as the other ones with _core
+    {"numpy.core.multiarray", "_reconstruct", PickleTag::kNumpyReconstruct},
+    {"numpy._core.multiarray", "_reconstruct", PickleTag::kNumpyReconstruct},
+    {"numpy.core.numeric", "_frombuffer", PickleTag::kNumpyFromBuffer},
+    {"numpy._core.numeric", "_frombuffer", PickleTag::kNumpyFromBuffer},
+    {"numpy", "dtype", PickleTag::kNumpyDtype},
+    {"numpy", "ndarray", PickleTag::kNumpyClass},
 };
 
 struct StorageType {
@@ -85,6 +84,11 @@ constexpr StorageType kStorageTypes[] = {
     {"QUInt2x4Storage", DType::kQUInt2x4},
 };
 
+// The classes of tensors that PyTorch had before 0.4, a module for each device and layout.
+constexpr const char* kTensorClasses[] = {"FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor", "LongTensor",
+                                          "IntTensor",   "ShortTensor",  "CharTensor", "ByteTensor",     "BoolTensor"};
+constexpr const char* kTensorModules[] = {"torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse"};
+
 // What FindPickleGlobal knows, keyed "module name". Built once; read-only afterwards.
 const absl::flat_hash_map<std::string, PickleGlobal>& Globals() {
   static const auto& globals = *[] {
@@ -100,6 +104,13 @@ const absl::flat_hash_map<std::string, PickleGlobal>& Globals() {
       const PickleGlobal global{PickleTag::kStorageType, static_cast<uint8_t>(type.dtype)};
       map->emplace(absl::StrCat("torch ", type.name), global);
       map->emplace(absl::StrCat("torch.cuda ", type.name), global);  // PyTorch before 1.6 kept the device in the class
+    }
+    for (size_t m = 0; m < std::size(kTensorModules); ++m) {
+      for (size_t c = 0; c < std::size(kTensorClasses); ++c) {
+        const auto number = static_cast<uint8_t>(m * std::size(kTensorClasses) + c);
+        map->emplace(absl::StrCat(kTensorModules[m], " ", kTensorClasses[c]),
+                     PickleGlobal{PickleTag::kOldTensorClass, number});
+      }
     }
     for (const char* module : {"torch", "torch.storage"}) {
       map->emplace(absl::StrCat(module, " UntypedStorage"), PickleGlobal{PickleTag::kStorageType, 0});
@@ -128,11 +139,11 @@ std::string PickleGlobalName(PickleGlobal global) {
     return global.number == 0 ? "torch.storage.UntypedStorage"
                               : absl::StrCat("torch.", StorageTypeName(static_cast<DType>(global.number)));
   }
+  if (global.tag == PickleTag::kOldTensorClass) {
+    return absl::StrCat(kTensorModules[global.number / std::size(kTensorClasses)], ".",
+                        kTensorClasses[global.number % std::size(kTensorClasses)]);
+  }
   return absl::StrCat(kEntries[global.number].module, ".", kEntries[global.number].name);
-}
-
-absl::string_view PickleGlobalNoun(PickleGlobal global) {
-  return kEntries[global.number].noun;
 }
 
 absl::string_view StorageTypeName(DType dtype) {

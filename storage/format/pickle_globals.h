@@ -32,8 +32,23 @@ enum class PickleTag : uint8_t {
   kRebuildParameter,
   kRebuildParameterWithState,
   kParameter,
-  kLater,  // known and harmless, but of a kind that is not stored yet: refused where it is part of the tree
+  kRebuildSparse,
+  kRebuildQuantized,
+  kRebuildNested,
+  kRebuildFromCpu,
+  kRebuildFromNumpy,
+  kRebuildWrapper,
+  kRebuildFromType,
+  kRebuildJagged,
+  kTensorClass,     // torch.Tensor
+  kOldTensorClass,  // torch.FloatTensor and its like, of PyTorch before 0.4
+  kNumpyScalar,
+  kNumpyReconstruct,
+  kNumpyFromBuffer,
+  kNumpyDtype,
   // Only named
+  kNumpyClass,
+  kJaggedClass,
   kDtype,
   kStorageType,
   kQScheme,
@@ -41,20 +56,18 @@ enum class PickleTag : uint8_t {
 
 // Whether REDUCE may apply to it.
 inline bool IsCallable(PickleTag tag) {
-  return tag != PickleTag::kNone && tag <= PickleTag::kLater;
+  return tag != PickleTag::kNone && tag <= PickleTag::kNumpyDtype;
 }
 
 struct PickleGlobal {
   PickleTag tag = PickleTag::kNone;
-  uint8_t number = 0;  // kDtype, kStorageType: the DType, 0 for UntypedStorage; else a number for PickleGlobalName
+  uint8_t number = 0;  // kDtype, kStorageType: the DType, 0 for UntypedStorage; else for PickleGlobalName
 };
 
 // nullopt for everything that is not on the list.
 std::optional<PickleGlobal> FindPickleGlobal(absl::string_view module, absl::string_view name);
 // "torch._utils._rebuild_tensor_v2"
 std::string PickleGlobalName(PickleGlobal global);
-// What a kLater global makes: "a sparse tensor".
-absl::string_view PickleGlobalNoun(PickleGlobal global);
 
 // The class torch.save writes for a storage of `dtype`: "FloatStorage"; empty when the dtype has none (then it is
 // UntypedStorage).

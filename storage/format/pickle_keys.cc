@@ -5,10 +5,14 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "storage/format/numpy_values.h"
 #include "storage/format/zip_format.h"
 
 namespace sconce::format {
 namespace {
+
+// A longer numpy str or bytes is no key: scalars may share their data, and each is looked at.
+constexpr size_t kMaxScalarKeyBytes = 1024;
 
 void AppendInt(std::string& out, int64_t integer) {
   out.push_back('i');
@@ -108,6 +112,8 @@ bool PickleKeys::EncodeCall(PickleIndex index, std::string& out) {
     case PickleTag::kGetLayout:
     case PickleTag::kSize:
       break;
+    case PickleTag::kNumpyScalar:
+      return EncodeNumpyScalar(index, out);
     default:
       return false;
   }
@@ -125,6 +131,24 @@ bool PickleKeys::EncodeCall(PickleIndex index, std::string& out) {
     if (!id.has_value()) return false;
     AppendLittle(out, *id, 4);
   }
+  return true;
+}
+
+// By dtype and bytes. (Python takes numpy.int64(1) and 1 for one key, so no dict has both.)
+bool PickleKeys::EncodeNumpyScalar(PickleIndex index, std::string& out) {
+  const absl::Span<const PickleIndex> args = graph_.Items(graph_.Args(index));
+  if (args.size() != 2) return false;
+  const absl::StatusOr<std::string> dtype = ReadNumpyDtype(graph_, args[0]);
+  PickleIndex data = args[1];
+  const bool encoded = graph_[data].kind == PickleValue::Kind::kCall && graph_[data].global.tag == PickleTag::kEncode;
+  if (encoded) {  // bytes in protocol 2: encode(str, 'latin1')
+    const absl::Span<const PickleIndex> text = graph_.Items(graph_.Args(data));
+    if (text.empty()) return false;
+    data = text[0];
+  }
+  const bool has_text = graph_[data].kind == (encoded ? PickleValue::Kind::kStr : PickleValue::Kind::kBytes);
+  if (!dtype.ok() || !has_text || graph_.Text(data).size() > kMaxScalarKeyBytes) return false;
+  absl::StrAppend(&out, "N", *dtype, encoded ? "e" : "b", graph_.Text(data));
   return true;
 }
 

@@ -173,8 +173,8 @@ absl::Status PickleMachine::Fill(size_t count, bool pairs, Kind kind) {
   const PickleValue& value = graph_.values_[target];
   const PickleTag tag = value.global.tag;
   const bool call_takes =
-      value.kind == Kind::kCall && (IsRefused(target) || tag == PickleTag::kLater ||
-                                    (pairs && (tag == PickleTag::kOrderedDict || tag == PickleTag::kCounter)));
+      value.kind == Kind::kCall &&
+      (IsRefused(target) || (pairs && (tag == PickleTag::kOrderedDict || tag == PickleTag::kCounter)));
   if (value.kind == kind || call_takes) {
     std::vector<PickleIndex>& items = graph_.objects_[value.count].items;
     items.insert(items.end(), stack_.end() - count, stack_.end());

@@ -58,6 +58,7 @@ enum class PickleOp : uint8_t {
   kBinBytes8 = 0x8e,
   kEmptySet = 0x8f,
   kAddItems = 0x90,
+  kFrozenSet = 0x91,  // known to be refused by name
   kNewObjEx = 0x92,
   kStackGlobal = 0x93,
   kMemoize = 0x94,

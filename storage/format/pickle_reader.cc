@@ -12,6 +12,37 @@ namespace {
 
 constexpr PickleIndex kAbsent = PickleGraph::kAbsent;
 
+// Whether class.__new__(class, *args) makes what class(*args) does. It does not for containers that are made from
+// another one, which __init__ would fill.
+bool MadeByNew(PickleTag tag, size_t args) {
+  switch (tag) {
+    case PickleTag::kOrderedDict:
+    case PickleTag::kCounter:
+    case PickleTag::kSet:
+      return args == 0;
+    case PickleTag::kSize:
+    case PickleTag::kParameter:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Whether BUILD may give it a state.
+bool HasState(PickleTag tag) {
+  switch (tag) {
+    case PickleTag::kOrderedDict:
+    case PickleTag::kParameter:
+    case PickleTag::kTensorClass:
+    case PickleTag::kOldTensorClass:
+    case PickleTag::kNumpyReconstruct:
+    case PickleTag::kNumpyDtype:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 absl::string_view PickleGraph::Text(PickleIndex index) const {
@@ -228,6 +259,8 @@ absl::Status PickleMachine::StepObject(PickleOp op) {
       SCONCE_ASSIGN_OR_RETURN(const PickleIndex id, Pop());
       return PushObject(Kind::kPersistent, {}, id);
     }
+    case PickleOp::kFrozenSet:
+      return Error(Reason::FILE_UNSUPPORTED, "a frozenset, which PyTorch does not load either; save a set");
     default:
       return Error(Reason::FILE_UNSUPPORTED,
                    absl::StrCat("opcode 0x", absl::Hex(static_cast<int>(op), absl::kZeroPad2),
@@ -243,10 +276,7 @@ absl::Status PickleMachine::Call(bool is_new) {
     if (graph_[callee].kind != Kind::kGlobal || !IsCallable(global.tag))
       return Malformed("something is called that is not a function");
     if (graph_[args].kind != Kind::kTuple) return Malformed("a function is called without a tuple of arguments");
-    const bool has_new = global.tag == PickleTag::kOrderedDict || global.tag == PickleTag::kCounter ||
-                         global.tag == PickleTag::kSet || global.tag == PickleTag::kSize ||
-                         global.tag == PickleTag::kLater;
-    if (is_new && !has_new)
+    if (is_new && !MadeByNew(global.tag, graph_.Items(args).size()))
       return Malformed(
           absl::StrCat("an object of ", PickleGlobalName(global), " is made in a way PyTorch does not use"));
   }
@@ -259,8 +289,7 @@ absl::Status PickleMachine::Build() {
   const PickleIndex target = stack_.back();
   if (IsRefused(target)) return absl::OkStatus();
   const PickleValue& value = graph_[target];
-  if (value.kind != Kind::kCall ||
-      (value.global.tag != PickleTag::kOrderedDict && value.global.tag != PickleTag::kLater)) {
+  if (value.kind != Kind::kCall || !HasState(value.global.tag)) {
     return Malformed("attributes are set on something that has none");
   }
   PickleGraph::Object& object = graph_.objects_[value.count];

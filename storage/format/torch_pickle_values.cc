@@ -22,10 +22,6 @@ absl::Status Unsupported(absl::string_view what) {
   return MakeError(Reason::FILE_UNSUPPORTED, absl::StrCat(what, "; leave it out of the selection"));
 }
 
-bool IsQuantized(DType dtype) {
-  return dtype >= DType::kQInt8 && dtype <= DType::kQUInt2x4;
-}
-
 template <typename Names>
 bool Contains(const Names& names, absl::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();

@@ -299,15 +299,6 @@ TEST_F(TorchTreeTest, OnlyWhatTheRootReachesCounts) {
   EXPECT_TRUE(file.manifest.storages.empty());
 }
 
-TEST_F(TorchTreeTest, KindsOfLaterAreNamedWithTheirPlace) {
-  out_.Op(PickleOp::kEmptyDict);
-  out_.Str("layer");
-  Mark("torch._utils", "_rebuild_qtensor");
-  Call();
-  out_.Op(PickleOp::kSetItem);
-  EXPECT_THAT(Read(), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("/layer: a quantized tensor")));
-}
-
 TEST_F(TorchTreeTest, ClassesAreNoValues) {
   out_.Global("torch", "FloatStorage");
   EXPECT_THAT(Read(), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("torch.FloatStorage")));
