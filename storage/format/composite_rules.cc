@@ -24,6 +24,8 @@ class CompositeRules {
   absl::string_view Problem(NodeIndex i) const {
     const Node& node = nodes_[i];
     switch (node.kind) {
+      case NodeKind::kTensor:
+        return IsQuantized(manifest_.tensors[node.tensor].dtype) ? "a quantized dtype, without its scale" : "";
       case NodeKind::kSize:
         return std::all_of(node.children.begin(), node.children.end(),
                            [this](NodeIndex child) { return IsExtent(child); })
@@ -126,6 +128,19 @@ class CompositeRules {
                                               scheme == "per_channel_affine_float_qparams";
     if (!scheme_fits) return "the scheme does not go with its parameters";
     if (!nodes_[node.children.back()].text.empty()) return "zero point or axis out of range";
+    const TensorView& view = manifest_.tensors[node.tensor];
+    if (!IsQuantized(view.dtype)) return "the integers are of a dtype that is not quantized";
+    return per_tensor ? "" : PerChannel(node, view);
+  }
+
+  // One scale and one zero point for each index along the axis.
+  absl::string_view PerChannel(const Node& node, const TensorView& view) const {
+    const int64_t axis = nodes_[node.children.back()].integer;
+    if (axis < 0 || axis >= static_cast<int64_t>(view.shape.size())) return "no such axis";
+    for (const size_t at : {1, 2}) {
+      if (ElementCount(manifest_.tensors[nodes_[node.children[at]].tensor].shape) != view.shape[axis])
+        return "not one scale and zero point for each index along the axis";
+    }
     return "";
   }
 

@@ -147,7 +147,7 @@ class RandomManifest {
       for (int i = 0; i < rank; ++i) view.stride.push_back(Below(30));
     }
     view.offset = Below(2) == 0 ? 0 : Below(1000);
-    if (plain_ && view.dtype >= DType::kQInt8 && view.dtype <= DType::kQUInt2x4) view.dtype = DType::kInt32;
+    if (IsQuantized(view.dtype)) view.dtype = DType::kInt32;  // only with its scale
     if (Below(10) != 0) view.storage = AnyStorage(ViewEndBytes(view));
     if (plain_ && (view.storage == kNoIndex || IsMetaDevice(b_.manifest().storages[view.storage].device))) {
       view.negative = view.conjugate = false;

@@ -297,7 +297,7 @@ TEST(TorchPickleTest, QuantizedTensorsNeedTheirStorageForThemselves) {
   {
     ManifestBuilder b;
     const NodeIndex unscaled = b.Tensor(DType::kQInt8, {2});
-    EXPECT_THAT(Refusal(b, unscaled), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("without its scale")));
+    EXPECT_THAT(Refusal(b, unscaled), FailsWith(Reason::MANIFEST_INVALID, HasSubstr("without its scale")));
   }
 }
 
