@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "storage/format/legacy_reader.h"
+#include "storage/format/safetensors_header.h"
+#include "storage/format/safetensors_reader.h"
 #include "storage/format/zip_format.h"
 #include "storage/format/zip_reader.h"
 
@@ -53,11 +55,6 @@ bool IsTar(ByteSpan file) {
   return digits > 0 && stated == sum;
 }
 
-// The length of a JSON object, 8 bytes little-endian, then that object.
-bool IsSafetensors(ByteSpan file) {
-  return file.size() > 8 && file[8] == '{' && LoadLittle64(file.data()) <= uint64_t{100'000'000};
-}
-
 bool HasRecordInFolder(const ZipReader& zip, absl::string_view name) {
   if (zip.records().empty()) return false;
   const absl::string_view first = zip.records().front().name;
@@ -81,8 +78,7 @@ absl::StatusOr<TorchIndex> IndexCheckpointFile(ByteSpan file) {
     return IndexTorchFile(file);
   }
   if (IsLegacyTorchFile(file)) return IndexLegacyTorchFile(file);
-  if (IsSafetensors(file))
-    return Unsupported("the safetensors format", "load it with safetensors and write it with torch.save");
+  if (IsSafetensorsFile(file)) return IndexSafetensorsFile(file);
   if (IsTar(file)) return Unsupported("a tar archive, the oldest format of torch.save", kSaveAgain);
   if (file.size() >= 2 && file[0] == 0x80 && file[1] >= 2 && file[1] <= 5)
     return Unsupported("a bare pickle", kSaveAgain);
