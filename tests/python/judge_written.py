@@ -96,6 +96,13 @@ def nested(loaded):
     share(tensor.unbind()[0], buffer)
 
 
+def jagged(loaded):
+    tensor, again, values = loaded
+    same((tensor.layout, tensor.mark, again is tensor), (torch.jagged, 1, True))
+    same([t.tolist() for t in tensor.unbind()], [[[1.0], [2.0]], [[3.0]]])
+    share(tensor.values(), values)
+
+
 def attributes(loaded):
     marked, again, tensor, two_part, parameter, sparse, note = loaded
     same((type(marked), marked.tolist(), marked.mark), (torch.Tensor, [1.0, 2.0], ["note"]))
@@ -183,6 +190,7 @@ FILES = {
     "compressed": (compressed, False),
     "quantized": (quantized, True),
     "nested": (nested, False),
+    "jagged": (jagged, False),
     "attributes": (attributes, False),
     "state": (state, False),
     "numpy": (numpy_values, True),

@@ -1,11 +1,13 @@
 """PyTorch's own opinion of a checkpoint file: what tests compare instead of bytes.
 
 `described(path)` loads a file with torch and turns what it got into plain tuples, in which two files are equal exactly when torch
-sees the same tree: types, values, dtypes, shapes, strides, bits, which tensors share a storage, and which containers are one object.
+sees the same tree: types, values, dtypes, shapes, strides, bits, attributes, which tensors share a storage, and which tensors and
+containers are one object. With `exact` also each storage's size, bytes and device tag, whatever the tensors see of it.
 `device_tags(path)` reads the tags that the file itself has on its storages, which torch hides behind map_location.
 """
 
 import collections
+import contextlib
 import hashlib
 import io
 import pickle
@@ -14,39 +16,46 @@ import zipfile
 import numpy
 import torch
 
+VERSION = tuple(int(part) for part in torch.__version__.split("+")[0].split("a")[0].split(".")[:2])
+
 
 class _Describer:
-    def __init__(self):
+    def __init__(self, exact=False, tags=None):
+        self.exact = exact
+        self.tags = tags or {}  # StorageImpl -> device tag in the file
         self.storages = {}  # StorageImpl -> number in order of appearance
-        self.containers = {}  # id of a mutable container -> the same
+        self.objects = {}  # id of what is an object of its own -> the same
         self.kept = []  # so that no id is given out twice
 
     def describe(self, value):
-        if value is None or isinstance(value, (bool, int, str, bytes, bytearray)):
-            return (type(value).__name__, bytes(value) if isinstance(value, bytearray) else value)
+        if value is None or isinstance(value, (bool, int, str, bytes)) and not isinstance(value, numpy.generic):
+            return (type(value).__name__, value)
+        if isinstance(value, bytearray):
+            return ("bytearray", bytes(value))
+        if isinstance(value, numpy.generic):
+            return ("numpy scalar", value.dtype.str, value.tobytes())
         if isinstance(value, float):
             return ("float", value.hex())
         if isinstance(value, complex):
             return ("complex", value.real.hex(), value.imag.hex())
-        if isinstance(value, torch.Tensor):
-            return self.tensor(value)
-        if isinstance(value, torch.storage.TypedStorage):
-            return ("storage", str(value.dtype), self.storage_number(value), _sha(bytes(value.untyped())))
         if isinstance(value, (torch.dtype, torch.device, torch.layout, torch.qscheme)):
             return (type(value).__name__, str(value))
-        if isinstance(value, numpy.generic):
-            return ("numpy scalar", value.dtype.str, value.tobytes())
+        if isinstance(value, torch.storage.TypedStorage):
+            return ("storage", str(value.dtype), *self.storage(value.untyped()), _sha(bytes(value.untyped())))
+        if isinstance(value, (torch.Tensor, numpy.ndarray, list, dict, set)):
+            if id(value) in self.objects:
+                return (type(value).__name__, "again", self.objects[id(value)])
+            self.objects[id(value)] = len(self.objects)
+            self.kept.append(value)
+        if isinstance(value, torch.Tensor):
+            return self.tensor(value)
         if isinstance(value, numpy.ndarray):
-            return ("numpy array", value.dtype.str, value.shape, value.flags.f_contiguous, value.tobytes())
+            value = value.astype(value.dtype.newbyteorder("="), order="K")  # which numpy does by itself in most of its pickles
+            return ("numpy array", value.dtype.str, value.shape, value.flags.c_contiguous, value.flags.f_contiguous, value.tobytes("A"))
         return self.container(value)
 
     def container(self, value):
         kind = type(value).__name__
-        if isinstance(value, (list, dict, set)):
-            if id(value) in self.containers:
-                return (kind, "again", self.containers[id(value)])
-            self.containers[id(value)] = len(self.containers)
-            self.kept.append(value)
         if isinstance(value, dict):
             items = tuple((self.describe(k), self.describe(v)) for k, v in value.items())
             attributes = getattr(value, "__dict__", {}) if isinstance(value, collections.OrderedDict) else {}
@@ -57,50 +66,101 @@ class _Describer:
             return (kind, tuple(self.describe(v) for v in value))
         raise TypeError(f"the judge does not know {type(value)}")
 
-    def storage_number(self, storage):
-        self.kept.append(storage)
-        return self.storages.setdefault(storage._cdata, len(self.storages))
+    def storage(self, untyped):
+        self.kept.append(untyped)
+        is_new = untyped._cdata not in self.storages
+        number = self.storages.setdefault(untyped._cdata, len(self.storages))
+        if not (self.exact and is_new):
+            return (number,)
+        return (number, self.tags.get(untyped._cdata), untyped.nbytes(), _sha(_bytes_of(untyped)))
 
     def tensor(self, t):
-        head = (type(t).__name__, str(t.dtype), tuple(t.shape), str(t.layout), t.requires_grad)
+        head = (type(t).__name__, str(t.dtype), str(t.layout), t.requires_grad)
+        state = {k: v for k, v in t.__dict__.items() if k not in ("_size", "_strides")}  # of a jagged one: not saved
+        if t.layout == getattr(torch, "jagged", None):
+            return head + tuple(self.describe(state[key]) for key in sorted(state))
+        head += (self.describe(state),) if state else ()
+        if getattr(t, "is_nested", False):
+            parts = (t.values(), t._nested_tensor_size(), t._nested_tensor_strides(), t._nested_tensor_storage_offsets())
+            return head + tuple(map(self.strided, parts))
         t = t.detach()
-        if t.is_sparse:
-            parts = (t._indices(), t._values()) if t.layout == torch.sparse_coo else ()
-            return head + (t.is_coalesced(), tuple(self.tensor(p) for p in parts))
+        head += (tuple(t.shape),)
+        if t.layout == torch.sparse_coo:
+            return head + (t.is_coalesced(), self.strided(t._indices()), self.strided(t._values()))
         if t.layout in (torch.sparse_csr, torch.sparse_bsr):
-            return head + tuple(self.tensor(p) for p in (t.crow_indices(), t.col_indices(), t.values()))
+            return head + tuple(map(self.strided, (t.crow_indices(), t.col_indices(), t.values())))
         if t.layout in (torch.sparse_csc, torch.sparse_bsc):
-            return head + tuple(self.tensor(p) for p in (t.ccol_indices(), t.row_indices(), t.values()))
-        head += (t.stride(), t.storage_offset())
+            return head + tuple(map(self.strided, (t.ccol_indices(), t.row_indices(), t.values())))
+        return head + self.strided(t)
+
+    def strided(self, t):
+        head = (str(t.dtype), tuple(t.shape), t.stride(), t.storage_offset(), t.is_conj(), t.is_neg())
         if t.device.type == "meta":
             return head + ("meta",)
-        head += (self.storage_number(t.storage()),)
-        if t.is_quantized:
-            scheme = str(t.qscheme())
-            if "channel" in scheme:
-                scales = (tuple(t.q_per_channel_scales().tolist()), tuple(t.q_per_channel_zero_points().tolist()), t.q_per_channel_axis())
-            else:
-                scales = (t.q_scale(), t.q_zero_point())
-            return head + (scheme, scales, _tensor_sha(t.int_repr()))
-        return head + (t.is_conj(), t.is_neg(), _tensor_sha(t))
+        untyped = t.untyped_storage() if hasattr(t, "untyped_storage") else t.storage().untyped()
+        head += self.storage(untyped)
+        if not t.is_quantized:
+            return head + (_sha(_elements(t, untyped)),)
+        scheme = str(t.qscheme())
+        if "channel" in scheme:
+            quantizer = (self.strided(t.q_per_channel_scales()), self.strided(t.q_per_channel_zero_points()), t.q_per_channel_axis())
+        else:
+            quantizer = (t.q_scale().hex(), t.q_zero_point())
+        return head + (scheme, quantizer, _sha(t.int_repr().contiguous().numpy().tobytes()))
 
 
 def _sha(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def _tensor_sha(t):
-    flat = t.resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return _sha(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+def _view(untyped):
+    return torch.tensor([], dtype=torch.uint8).set_(untyped, 0, (untyped.nbytes(),), (1,))
 
 
-def load(path_or_bytes):
+def _bytes_of(untyped):
+    return _view(untyped).numpy().tobytes()
+
+
+def _elements(t, untyped):
+    """The bytes of a tensor's elements in order, read as bytes: few functions know all the dtypes."""
+    if t.numel() == 0:
+        return b""
+    size = t.element_size()
+    shape = tuple(t.shape) + (size,)
+    strides = tuple(stride * size for stride in t.stride()) + (1,)
+    parts = _view(untyped).as_strided(shape, strides, t.storage_offset() * size)
+    return parts.contiguous().numpy().tobytes()
+
+
+def load(path_or_bytes, **options):
     source = io.BytesIO(path_or_bytes) if isinstance(path_or_bytes, bytes) else path_or_bytes
-    return torch.load(source, map_location="cpu")
+    return torch.load(source, **{"map_location": "cpu", **options})
 
 
-def described(path_or_bytes):
-    return _Describer().describe(load(path_or_bytes))
+def described(path_or_bytes, exact=False, **options):
+    """`options` are torch.load's."""
+    tags = {}
+    kept = []
+
+    def keep_tag(storage, location):
+        tags[storage._cdata] = location
+        kept.append(storage)
+        return storage
+
+    value = load(path_or_bytes, map_location=keep_tag if exact else "cpu", **options)
+    return _Describer(exact, tags).describe(value)
+
+
+@contextlib.contextmanager
+def safe_numpy():
+    """Lets the weights-only loader take numpy values, under either of the names that numpy's functions have."""
+    from numpy.core import multiarray
+
+    kinds = {type(numpy.dtype(kind)) for kind in "? b h i l q B H I L Q e f d g F D G M8 m8 S1 U1 V1".split()}
+    functions = [(getattr(multiarray, name), f"numpy.{core}.multiarray.{name}") for name in ("_reconstruct", "scalar")
+                 for core in ("core", "_core")]
+    with torch.serialization.safe_globals([numpy.ndarray, numpy.dtype, *kinds, *functions]):
+        yield
 
 
 class _TagReader(pickle.Unpickler):

@@ -139,6 +139,20 @@ void Nested(Kinds& k) {
           buffer});
 }
 
+void Jagged(Kinds& k) {
+  const NodeIndex values = k.Filled(DType::kFloat32, {3, 1}, Raw<float>({1, 2, 3}));
+  const NodeIndex offsets = k.Filled(DType::kInt64, {3}, Raw<int64_t>({0, 2, 3}));
+  const NodeIndex keywords = k.Dict({{k.Str("values"), values},
+                                     {k.Str("offsets"), offsets},
+                                     {k.Str("lengths"), k.None()},
+                                     {k.Str("_ragged_idx"), k.Int(1)},
+                                     {k.Str("_metadata_cache"), k.Dict({})},
+                                     {k.Str("requires_grad"), k.Bool(false)}});
+  const NodeIndex state = k.Dict({{k.Str("mark"), k.Int(1)}});
+  const NodeIndex jagged = k.Subclass("torch.nested._internal.nested_tensor.NestedTensor", keywords, state);
+  k.List({jagged, jagged, values});
+}
+
 void Attributes(Kinds& k) {
   const NodeIndex tensor = k.Filled(DType::kFloat32, {2}, Raw<float>({1, 2}));
   const NodeIndex note = k.List({k.Str("note")});
@@ -210,6 +224,7 @@ absl::Status WriteAll(const std::string& folder) {
                                                             {"compressed", Compressed},
                                                             {"quantized", Quantized},
                                                             {"nested", Nested},
+                                                            {"jagged", Jagged},
                                                             {"attributes", Attributes},
                                                             {"state", State},
                                                             {"numpy", Numpy},
