@@ -14,9 +14,11 @@ namespace {
 
 using Kind = ScriptValue::Kind;
 
-// Values are some 80 bytes each, and a byte of pickle makes at most one.
 constexpr size_t kMaxPickleBytes = size_t{64} << 20;
-constexpr size_t kMaxValues = size_t{8} << 20;
+// A value takes some hundred bytes of memory. PyTorch writes one every seven bytes or so, and those that take fewest
+// are made once (None, small integers, the empty tuple): more than one every three bytes is made to hurt.
+constexpr size_t kBytesOfValue = 3;
+constexpr size_t kFreeValues = 1024;
 
 class Machine {
  public:
@@ -33,8 +35,8 @@ class Machine {
       SCONCE_ASSIGN_OR_RETURN(const uint64_t op, Number(1));
       if (static_cast<PickleOp>(op) == PickleOp::kStop) break;
       SCONCE_RETURN_IF_ERROR(Step(static_cast<PickleOp>(op)));
-      if (result_.values.size() > kMaxValues) {
-        return MakeError(Reason::INPUT_LIMIT_EXCEEDED, "the module's data.pkl has too many values");
+      if (result_.values.size() > kFreeValues + pickle_.size() / kBytesOfValue) {
+        return Invalid("it has more values than PyTorch writes into so few bytes");
       }
     }
     SCONCE_ASSIGN_OR_RETURN(result_.root, Pop());
@@ -72,7 +74,21 @@ class Machine {
     stack_.push_back(static_cast<uint32_t>(result_.values.size()));
     result_.values.push_back(std::move(value));
   }
+  // What nobody changes later is made once.
+  absl::Status PushShared(uint32_t& index, Kind kind, int64_t integer = 0) {
+    if (index == ScriptValue::kAbsent) {
+      index = static_cast<uint32_t>(result_.values.size());
+      ScriptValue value;
+      value.kind = kind;
+      value.integer = integer;
+      result_.values.push_back(std::move(value));
+    }
+    stack_.push_back(index);
+    return absl::OkStatus();
+  }
   absl::Status PushInt(int64_t integer) {
+    if (integer >= 0 && integer < 256)
+      return PushShared(small_ints_[static_cast<size_t>(integer)], Kind::kInt, integer);
     ScriptValue value;
     value.kind = Kind::kInt;
     value.integer = integer;
@@ -174,10 +190,10 @@ class Machine {
       case PickleOp::kPop:
         return Pop().status();
       case PickleOp::kNone:
-        return PushKind(Kind::kNone);
+        return PushShared(none_, Kind::kNone);
       case PickleOp::kNewTrue:
       case PickleOp::kNewFalse:
-        return PushKind(Kind::kOther);
+        return PushShared(other_, Kind::kOther);
       case PickleOp::kBinInt: {
         SCONCE_ASSIGN_OR_RETURN(const uint64_t bits, Number(4));
         return PushInt(static_cast<int32_t>(bits));
@@ -198,7 +214,7 @@ class Machine {
       }
       case PickleOp::kBinFloat:
         SCONCE_RETURN_IF_ERROR(Number(8).status());
-        return PushKind(Kind::kOther);
+        return PushShared(other_, Kind::kOther);
       case PickleOp::kBinUnicode: {
         SCONCE_ASSIGN_OR_RETURN(const uint64_t bytes, Number(4));
         SCONCE_ASSIGN_OR_RETURN(const absl::string_view text, Bytes(bytes));
@@ -211,7 +227,7 @@ class Machine {
         return PushText(Kind::kGlobal, AsText(pickle_.subspan(start, at_ - 1 - start)));
       }
       case PickleOp::kEmptyTuple:
-        return PushTuple(size_t{0});
+        return PushShared(empty_tuple_, Kind::kTuple);
       case PickleOp::kTuple1:
         return PushTuple(size_t{1});
       case PickleOp::kTuple2:
@@ -284,6 +300,8 @@ class Machine {
   std::vector<uint32_t> stack_;
   std::vector<size_t> marks_;  // each at most stack_.size()
   absl::flat_hash_map<uint64_t, uint32_t> memo_;
+  uint32_t none_ = ScriptValue::kAbsent, other_ = ScriptValue::kAbsent, empty_tuple_ = ScriptValue::kAbsent;
+  std::vector<uint32_t> small_ints_ = std::vector<uint32_t>(256, ScriptValue::kAbsent);
 };
 
 }  // namespace

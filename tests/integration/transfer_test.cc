@@ -2,6 +2,7 @@
 #include "storage/format/device_map.h"
 #include "storage/format/open_checkpoint.h"
 #include "storage/format/selection.h"
+#include "storage/format/state_dict.h"
 #include "tests/integration/transfer_fixture.h"
 #include "tests/support/random_manifest.h"
 
@@ -102,6 +103,75 @@ TEST_F(TransferTest, APartComesOutMappedWithItsOwnBulkStream) {
   const auto whole = Fetch(again.name());
   ASSERT_OK_AND_ASSIGN(const format::Manifest stored, format::DecodeManifest(AsBytes(ToAbsl(whole.manifest))));
   EXPECT_FALSE(stored.derived);
+}
+
+TEST_F(TransferTest, AWarmStartBringsWhatMatchesUnderTheTargetsNames) {
+  const Content content = Tensors({5'000'000, 3000, 9'000'000, 100, 2000}, 1, "cuda:0");
+  ASSERT_OK(Push(Header(), content));
+  v1::FetchCheckpointRequest request;
+  request.set_name(Name());
+  request.mutable_selection()->set_root("/model");
+  request.mutable_device_mapping()->add_rules()->set_pattern("/net.t0");
+  request.mutable_device_mapping()->mutable_rules(0)->set_device("cpu");
+  v1::LoadPlan& plan = *request.mutable_load_plan();
+  plan.mutable_rules()->set_add_prefix("net.");
+  ASSERT_OK_AND_ASSIGN(const format::Selected model, format::Select(content.manifest, {"/model", {}, {}}));
+  ASSERT_OK_AND_ASSIGN(const format::StateDict keys, format::ReadStateDict(model.manifest, ""));
+  for (const size_t number : {size_t{3}, size_t{0}}) {
+    v1::TargetKey& key = *plan.add_target_keys();
+    key.set_key("net." + keys.keys[number].key);
+    *key.mutable_shape() = {keys.keys[number].shape.begin(), keys.keys[number].shape.end()};
+  }
+  plan.add_target_keys()->set_key("net.new");
+  const auto fetched = Fetch(request);
+  ASSERT_OK(fetched.status);
+  ASSERT_OK_AND_ASSIGN(const format::Manifest manifest, format::DecodeManifest(AsBytes(ToAbsl(fetched.manifest))));
+  ASSERT_OK_AND_ASSIGN(const format::StateDict brought, format::ReadStateDict(manifest, ""));
+  ASSERT_EQ(brought.keys.size(), 2u);
+  EXPECT_EQ(brought.keys[0].key, "net.t3");
+  EXPECT_EQ(brought.keys[1].key, "net.t0");
+  EXPECT_TRUE(manifest.derived);
+  EXPECT_TRUE(fetched.data == content.bulk.substr(0, 5'000'000));
+  ASSERT_EQ(fetched.header.mapped_devices_size(), 1);
+  EXPECT_EQ(fetched.header.mapped_devices(0).first_path(), "/net.t0") << "devices are mapped by the new names";
+
+  // The token stands for the load plan too.
+  request.set_plan(fetched.header.plan());
+  request.set_offset(1'000'000);
+  const auto rest = Fetch(request);
+  ASSERT_OK(rest.status);
+  EXPECT_TRUE(rest.data == content.bulk.substr(1'000'000, 4'000'000));
+  request.mutable_load_plan()->mutable_target_keys()->RemoveLast();
+  EXPECT_THAT(Fetch(request).status, FailsWith(Reason::PLAN_CHANGED));
+  request.clear_plan();
+  request.clear_offset();
+  request.mutable_load_plan()->set_strict(true);
+  EXPECT_THAT(Fetch(request).status, FailsWith(Reason::MODEL_WEIGHTS_MISMATCH));
+  request.mutable_load_plan()->set_strict(false);
+  request.mutable_load_plan()->mutable_rules()->set_add_prefix("other.");
+  request.mutable_load_plan()->set_min_match(0.1);
+  EXPECT_THAT(Fetch(request).status, FailsWith(Reason::MATCH_RATE_TOO_LOW));
+  request.mutable_selection()->set_root("");
+  EXPECT_THAT(Fetch(request).status, FailsWith(Reason::STATE_DICT_INVALID));
+}
+
+TEST_F(TransferTest, RulesWithoutATargetRenameEveryKey) {
+  const Content content = Tensors({5000, 3000});
+  ASSERT_OK(Push(Header(), content));
+  v1::FetchCheckpointRequest request;
+  request.set_name(Name());
+  request.mutable_selection()->set_root("/model");
+  v1::RenameRule& rename = *request.mutable_load_plan()->mutable_rules()->add_renames();
+  rename.set_from("t*");
+  rename.set_to("layer.*.weight");
+  const auto fetched = Fetch(request);
+  ASSERT_OK(fetched.status);
+  ASSERT_OK_AND_ASSIGN(const format::Manifest manifest, format::DecodeManifest(AsBytes(ToAbsl(fetched.manifest))));
+  ASSERT_OK_AND_ASSIGN(const format::StateDict brought, format::ReadStateDict(manifest, ""));
+  ASSERT_EQ(brought.keys.size(), 2u);
+  EXPECT_EQ(brought.keys[0].key, "layer.0.weight");
+  EXPECT_EQ(brought.keys[1].key, "layer.1.weight");
+  EXPECT_TRUE(fetched.data == content.bulk);
 }
 
 TEST_F(TransferTest, AnyRangeOfAFetchCanBeAskedForAgain) {

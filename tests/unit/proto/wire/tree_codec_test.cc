@@ -50,6 +50,17 @@ TEST(TreeCodecTest, MappedDeviceComesBack) {
   EXPECT_EQ(back.first_path, "/w");
 }
 
+TEST(TreeCodecTest, KeyRulesAndTargetKeysComeBack) {
+  const format::KeyRules rules{{"module.", "_orig_mod."}, "net.", {{"a.*", "b.*"}, {"c", "d"}}};
+  EXPECT_TRUE(FromProto(ToProto(rules)) == rules);
+  EXPECT_TRUE(FromProto(v1::KeyRules()).empty());
+  EXPECT_FALSE(FromProto(ToProto(rules)) == format::KeyRules());
+  const format::TargetKey back = FromProto(ToProto(format::TargetKey{"fc.weight", {3, 2}, "float32"}));
+  EXPECT_EQ(back.key, "fc.weight");
+  EXPECT_EQ(back.shape, (format::Dims{3, 2}));
+  EXPECT_EQ(back.dtype, "float32");
+}
+
 TEST(TreeCodecTest, EntriesCarryEverythingAndBecomeUtf8) {
   format::Entry entry;
   entry.path = "/a\xFF";

@@ -64,7 +64,8 @@ class PlanCallsTest : public CheckpointServiceTest {
   }
 
   void PushModule(const std::string& name) {
-    std::ifstream file(std::string(std::getenv("SCONCE_SOURCE_DIR")) + "/tests/data/torchscript/" + name + ".pt",
+    const char* const source = std::getenv("SCONCE_SOURCE_DIR");
+    std::ifstream file(std::string(source != nullptr ? source : ".") + "/tests/data/torchscript/" + name + ".pt",
                        std::ios::binary);
     std::stringstream content;
     content << file.rdbuf();

@@ -1,5 +1,7 @@
 #include "storage/format/key_rules.h"
 
+#include <random>
+
 #include "tests/support/status_matchers.h"
 
 namespace sconce::format {
@@ -120,6 +122,50 @@ TEST(KeyRulesTest, LimitsAreHeld) {
   const std::string long_text(4096, 'x');
   const std::vector<RenameRule> growing(100, {"*", "*" + long_text.substr(1)});
   EXPECT_THAT(Refused({{}, "", growing}), FailsWith(Reason::INPUT_LIMIT_EXCEEDED)) << "64 KiB of key are the most";
+}
+
+// The plainest matcher there is, to judge the real one: all ways to split, the shortest first, from the left.
+bool MatchesPlainly(const std::string& pattern, size_t p, const std::string& key, size_t k,
+                    std::vector<std::string>& stars) {
+  if (p == pattern.size()) return k == key.size();
+  if (pattern[p] != '*') {
+    return k < key.size() && pattern[p] == key[k] && MatchesPlainly(pattern, p + 1, key, k + 1, stars);
+  }
+  const bool last = pattern.find('*', p + 1) == std::string::npos;
+  for (size_t end = last ? key.size() : k; last ? end + 1 > k : end <= key.size(); last ? --end : ++end) {
+    stars.push_back(key.substr(k, end - k));
+    if (MatchesPlainly(pattern, p + 1, key, end, stars)) return true;
+    stars.pop_back();
+    if (last && end == k) break;
+  }
+  return false;
+}
+
+TEST(KeyRulesTest, MatchesAsThePlainestMatcherDoes) {
+  std::mt19937 random(7);
+  const auto word = [&](const std::string& letters, size_t longest) {
+    std::string text(random() % longest + 1, ' ');
+    for (char& c : text) c = letters[random() % letters.size()];
+    return text;
+  };
+  int matched = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    std::string pattern = word("ab.*", 6);
+    for (size_t at; (at = pattern.find("**")) != std::string::npos;) pattern.erase(at, 1);
+    if (pattern.find('*') == std::string::npos) pattern += '*';
+    const std::string key = word("ab.", 8);
+    std::string to;
+    std::string expected = key;
+    std::vector<std::string> stars;
+    if (MatchesPlainly(pattern, 0, key, 0, stars)) {
+      ++matched;
+      expected.clear();
+      for (const std::string& star : stars) expected += "<" + star + ">";
+    }
+    for (const char c : pattern) to += c == '*' ? "<*>" : "";
+    ASSERT_EQ(Rename(pattern, to, key), expected) << pattern << " on " << key;
+  }
+  EXPECT_GT(matched, 2000);
 }
 
 // What makes backtracking matchers take for ever: many stars, and a text that almost matches.

@@ -15,7 +15,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string ReadModule(const std::string& name) {
-  std::ifstream file(std::string(std::getenv("SCONCE_SOURCE_DIR")) + "/tests/data/" + name, std::ios::binary);
+  const char* const source = std::getenv("SCONCE_SOURCE_DIR");
+  std::ifstream file(std::string(source != nullptr ? source : ".") + "/tests/data/" + name, std::ios::binary);
   std::stringstream content;
   content << file.rdbuf();
   EXPECT_FALSE(content.str().empty()) << name;
@@ -86,6 +87,8 @@ TEST(ScriptPickleTest, ReadsWhatTorchScriptWrites) {
 }
 
 TEST(ScriptPickleTest, NonsenseIsRefused) {
+  EXPECT_THAT(ReadScriptPickle(AsBytes(ToAbsl(Pickle(std::string(100'000, ']'))))), FailsWith(Reason::MODULE_INVALID))
+      << "a byte of pickle must not become a hundred bytes of memory";
   for (const std::string& pickle :
        {std::string(), std::string("."), Pickle("t"), Pickle("u"), Pickle("(e"), Pickle("h\x05"), Pickle("}K\x01s"),
         Pickle("N(N\x81"), Pickle("NNb"), Pickle("X\xff\xff\xff\xff"), Pickle("cabc"), Pickle("i"), Pickle("\x85"),
