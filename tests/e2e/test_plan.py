@@ -265,3 +265,16 @@ def test_the_answer_in_json_has_the_whole_sentence(sconce, fine_tuning, run):
     _, _, target = fine_tuning
     plan = json.loads(sconce("plan", run, "--branch", "/model_state_dict", "--into", f"{target}#/net", "-o", "json").stdout)
     assert plan["summary"]["error"].startswith("Error(s) in loading state_dict for Module:\n\tMissing key(s) in state_dict: \"0.weight\", ")
+
+
+def test_a_target_too_large_for_one_call_is_streamed(sconce_json, sconce, run, tmp_path):
+    tensors = {f"layers.{number}.weight": torch.zeros(1) for number in range(12_001)}
+    target = tmp_path / "target.pt"
+    torch.save(tensors, target)
+    del tensors["layers.7.weight"]
+    checkpoint = tmp_path / "checkpoint.pt"
+    torch.save({"module." + key: value for key, value in tensors.items()}, checkpoint)
+    sconce("push", checkpoint, run)
+    plan = sconce_json("plan", run, "--into", target, "--strip-prefix", "module.")
+    assert len(plan["matched"]) == 12_000 and plan["missingKeys"] == ["layers.7.weight"]
+    assert plan["summary"]["targetKeyCount"] == "12001"

@@ -65,7 +65,8 @@ std::string Totals(const v1::PlanLoadResponse::Summary& summary) {
   if (summary.error().empty()) {
     absl::StrAppend(&text, "load_state_dict(strict=True) would take it\n");
   } else if (summary.mismatched_count() == 0) {
-    absl::StrAppend(&text, "load_state_dict(strict=False) would take it\n");
+    absl::StrAppend(&text, "load_state_dict(strict=False) would take it",
+                    summary.matched_count() == 0 ? ", and load nothing\n" : "\n");
   } else {
     absl::StrAppend(&text, "load_state_dict would refuse it: sizes differ; a fetch with this plan leaves those out\n");
   }
