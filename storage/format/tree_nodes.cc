@@ -188,13 +188,11 @@ absl::Status TreeNodes::OpenSparse(Args args, TreeFrame& frame) {
   if (parts.size() != components + 1 && (!is_coo || parts.size() != components + 2))
     return MalformedValue("a sparse tensor has too few or too many parts");
   frame.todo.push_back(args[0]);
-  if (graph_[parts[components]].kind == Kind::kTuple) {  // where PyTorch writes a torch.Size
-    SCONCE_RETURN_IF_ERROR(AddDims(NodeKind::kSize, parts[components], frame));
-  } else {
-    frame.todo.push_back(parts[components]);
-  }
+  // Made here, a torch.Size as it is written or a tuple, so that both give the same nodes.
+  SCONCE_RETURN_IF_ERROR(AddDims(NodeKind::kSize, parts[components], frame));
   frame.todo.insert(frame.todo.end(), parts.begin(), parts.begin() + components);
-  if (parts.size() == components + 1) return AddReady(Node(), frame);
+  const bool has_flag = parts.size() == components + 2 && graph_[parts.back()].kind != Kind::kNone;
+  if (!has_flag) return AddReady(Node(), frame);
   frame.todo.push_back(parts.back());
   return absl::OkStatus();
 }

@@ -93,6 +93,34 @@ TEST_F(PickleKeysTest, TuplesAreEqualByTheirElements) {
   EXPECT_NE(ids[5], ids[7]);
 }
 
+void NumpyInt(PickleWriter& out, const std::string& type, const std::string& bytes) {
+  out.Global("numpy._core.multiarray", "scalar");
+  out.Global("numpy", "dtype");
+  out.Str(type);
+  out.Tuple(1);
+  out.Op(PickleOp::kReduce);
+  out.Bytes(bytes);
+  out.Tuple(2);
+  out.Op(PickleOp::kReduce);
+}
+
+TEST_F(PickleKeysTest, NumpyScalarsAreEqualByDtypeAndBytes) {
+  const auto ids = Ids([](PickleWriter& out) {
+    NumpyInt(out, "i2", "ab");
+    NumpyInt(out, "i2", "ab");
+    NumpyInt(out, "i2", "ac");
+    NumpyInt(out, "u2", "ab");
+    NumpyInt(out, "O8", "ab");
+    NumpyInt(out, "S2000", std::string(2000, 'x'));
+  });
+  EXPECT_TRUE(ids[0].has_value());
+  EXPECT_EQ(ids[0], ids[1]);
+  EXPECT_NE(ids[0], ids[2]);
+  EXPECT_NE(ids[0], ids[3]);
+  EXPECT_FALSE(ids[4].has_value());
+  EXPECT_FALSE(ids[5].has_value());
+}
+
 TEST_F(PickleKeysTest, ContainersAreNoKeys) {
   const auto ids = Ids([](PickleWriter& out) {
     out.Op(PickleOp::kEmptyList);

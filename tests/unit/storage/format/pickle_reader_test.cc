@@ -194,6 +194,27 @@ TEST(PickleReaderTest, ForeignOpcodesAreRefused) {
   }
 }
 
+TEST(PickleReaderTest, NewObjectsAreOnlyWhatTheirClassMakesWithoutInit) {
+  EXPECT_OK(ReadPickle(AsBytes("\x80\x02"
+                               "ccollections\nOrderedDict\n)\x81."),
+                       "p"));
+  // set.__new__ makes an empty one whatever its arguments are.
+  EXPECT_THAT(ReadPickle(AsBytes("\x80\x02"
+                                 "c__builtin__\nset\n]\x85\x81."),
+                         "p"),
+              FailsWith(Reason::FILE_MALFORMED));
+  EXPECT_THAT(ReadPickle(AsBytes("\x80\x02"
+                                 "cnumpy\ndtype\nU\x02"
+                                 "f8\x85\x81."),
+                         "p"),
+              FailsWith(Reason::FILE_MALFORMED));
+}
+
+TEST(PickleReaderTest, FrozenSetsAreRefusedWithASentence) {
+  EXPECT_THAT(ReadPickle(AsBytes("\x80\x04(K\x01\x91."), "p"),
+              FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("frozenset")));
+}
+
 TEST(PickleReaderTest, TextMustBeUtf8WithLoneSurrogatesAllowed) {
   EXPECT_THAT(Read(Pickle(Raw({'X', 1, 0, 0, 0, 0xff}))), FailsWith(Reason::FILE_MALFORMED, HasSubstr("UTF-8")));
   EXPECT_THAT(Read(Pickle(Raw({'X', 2, 0, 0, 0, 0xc0, 0x80}))), FailsWith(Reason::FILE_MALFORMED));

@@ -3,79 +3,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <map>
 #include <string>
 
 #include "base/error.h"
-#include "base/status_macros.h"
 #include "storage/format/pickle_writer.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/torch_tree_fixture.h"
 
 namespace sconce::format {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Writes a pickle opcode by opcode and reads it as a tree. Storage "0" has 64 bytes, "small" has 4.
-class TorchTreeTest : public ::testing::Test {
- protected:
-  absl::StatusOr<TorchFile> Read() {
-    pickle_ = out_.Finish();
-    SCONCE_ASSIGN_OR_RETURN(const PickleGraph graph, ReadPickle(AsBytes(pickle_), "data.pkl"));
-    SCONCE_ASSIGN_OR_RETURN(TorchIndex index,
-                            BuildTorchTree(graph, [this](absl::string_view key) -> absl::StatusOr<RecordSource> {
-                              const auto it = records_.find(std::string(ToStd(key)));
-                              if (it == records_.end()) return MakeError(Reason::FILE_MALFORMED, "no record");
-                              return RecordSource::Plain(AsBytes(it->second));
-                            }));
-    SCONCE_RETURN_IF_ERROR(FinishIndex(false, index));
-    return LoadRecords(std::move(index));
-  }
-  // Calls a function with what the caller put above the last Mark().
-  void Mark(absl::string_view module, absl::string_view name) {
-    out_.Global(module, name);
-    out_.Op(PickleOp::kMark);
-  }
-  void Call() {
-    out_.Op(PickleOp::kTuple);
-    out_.Op(PickleOp::kReduce);
-  }
-  void StorageId(const std::string& type, const std::string& key, const std::string& device, int64_t elements) {
-    out_.Op(PickleOp::kMark);
-    out_.Str("storage");
-    out_.Global(type == "UntypedStorage" ? "torch.storage" : "torch", type);
-    out_.Str(key);
-    out_.Str(device);
-    out_.Int(elements);
-    out_.Op(PickleOp::kTuple);
-    out_.Op(PickleOp::kBinPersId);
-  }
-  void Ints(const std::vector<int64_t>& numbers) {
-    out_.Op(PickleOp::kMark);
-    for (const int64_t number : numbers) out_.Int(number);
-    out_.Op(PickleOp::kTuple);
-  }
-  void Hooks() {
-    out_.Global("collections", "OrderedDict");
-    out_.Tuple(0);
-    out_.Op(PickleOp::kReduce);
-  }
-  void Tensor(const std::vector<int64_t>& shape, const std::vector<int64_t>& stride, int64_t offset = 0) {
-    Mark("torch._utils", "_rebuild_tensor_v2");
-    StorageId("FloatStorage", "0", "cpu", 16);
-    out_.Int(offset);
-    Ints(shape);
-    Ints(stride);
-    out_.Bool(false);
-    Hooks();
-    Call();
-  }
-
-  PickleWriter out_;
-  std::string pickle_;
-  std::map<std::string, std::string> records_ = {{"0", std::string(64, 'x')}, {"small", "abcd"}};
-};
 
 TEST_F(TorchTreeTest, Tensor) {
   Tensor({2, 3}, {3, 1}, 4);
@@ -365,6 +304,18 @@ TEST_F(TorchTreeTest, WrongArgumentsAreRefused) {
                                      {"__builtin__", "set"},
                                      {"_codecs", "encode"},
                                      {"__builtin__", "bytearray"},
+                                     {"torch._utils", "_rebuild_sparse_tensor"},
+                                     {"torch._utils", "_rebuild_qtensor"},
+                                     {"torch._utils", "_rebuild_nested_tensor"},
+                                     {"torch._utils", "_rebuild_device_tensor_from_cpu_tensor"},
+                                     {"torch._tensor", "_rebuild_from_type_v2"},
+                                     {"torch", "Tensor"},
+                                     {"torch", "FloatTensor"},
+                                     {"torch.nested._internal.nested_tensor", "_rebuild_njt"},
+                                     {"numpy.core.multiarray", "scalar"},
+                                     {"numpy.core.multiarray", "_reconstruct"},
+                                     {"numpy._core.numeric", "_frombuffer"},
+                                     {"collections", "OrderedDict"},
                                      {"collections", "Counter"}}) {
     for (int count = 1; count < 10; ++count) {
       out_ = PickleWriter();
