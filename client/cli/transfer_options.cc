@@ -65,6 +65,37 @@ absl::StatusOr<v1::DeviceMapping> DeviceMappingFrom(const Args& args) {
   return mapping;
 }
 
+std::vector<Option> CastOptions() {
+  return {{"dtype", 0, "DTYPE|PATTERN=DTYPE",
+           "cast floating-point tensors to DTYPE, or those whose path matches (the first pattern counts; DTYPE keep "
+           "leaves them): float16, bfloat16, float32, float64, float8_e4m3fn, float8_e5m2; repeatable",
+           true}};
+}
+
+absl::StatusOr<v1::DtypeCast> CastFrom(const Args& args) {
+  v1::DtypeCast cast;
+  for (const std::string& value : args.All("dtype")) {
+    const size_t equals = value.rfind('=');  // a pattern may hold one
+    const std::string dtype = equals == std::string::npos ? value : value.substr(equals + 1);
+    if (dtype.empty() || equals == 0) {
+      return MakeError(Reason::ARGUMENT_INVALID,
+                       absl::StrCat("--dtype takes DTYPE or PATTERN=DTYPE, not ", Quoted(value)));
+    }
+    if (equals != std::string::npos) {
+      v1::DtypeRule& rule = *cast.add_rules();
+      rule.set_pattern(value.substr(0, equals));
+      if (dtype != "keep") rule.set_dtype(dtype);
+    } else if (cast.dtype().empty()) {
+      cast.set_dtype(dtype);
+    } else {
+      return MakeError(Reason::ARGUMENT_INVALID,
+                       absl::StrCat("--dtype names two dtypes for everything, ", Quoted(cast.dtype()), " and ",
+                                    Quoted(dtype), "; use PATTERN=DTYPE for a part"));
+    }
+  }
+  return cast;
+}
+
 std::vector<Option> PushOptions() {
   return {{"epoch", 0, "N", "training epoch (default: the file's own `epoch`)"},
           {"step", 0, "N", "optimizer steps (default: the file's own `step` or `global_step`)"},
@@ -112,6 +143,16 @@ std::vector<std::string> MappedDeviceLines(const google::protobuf::RepeatedPtrFi
     lines.push_back(absl::StrCat(row.from(), " -> ", row.to(), row.fell_back() ? " (fallback)" : "", ": ",
                                  row.storage_count(), row.storage_count() == 1 ? " storage, " : " storages, ",
                                  HumanBytes(row.size_bytes()), " (first: ", row.first_path(), ")"));
+  }
+  return lines;
+}
+
+std::vector<std::string> CastDtypeLines(const google::protobuf::RepeatedPtrField<v1::CastDtype>& changes) {
+  std::vector<std::string> lines;
+  for (const v1::CastDtype& row : changes) {
+    lines.push_back(absl::StrCat(row.from(), " -> ", row.to(), ": ", row.storage_count(),
+                                 row.storage_count() == 1 ? " storage, " : " storages, ", HumanBytes(row.size_bytes()),
+                                 " -> ", HumanBytes(row.cast_size_bytes()), " (first: ", row.first_path(), ")"));
   }
   return lines;
 }

@@ -9,7 +9,8 @@
 #include "sconce/v1/manifest.pb.h"
 #include "sconce/v1/transfer_service.pb.h"
 
-// Options that several commands share: which part of a checkpoint, on which device, and what a push says about it.
+// Options that several commands share: which part of a checkpoint, on which device, as which dtype, and what a push
+// says about it.
 namespace sconce::cli {
 
 std::vector<Option> SelectionOptions();
@@ -19,11 +20,17 @@ std::vector<Option> DeviceOptions();
 // ARGUMENT_INVALID for a --map-location or --device-rule that is not of the form shown in the help.
 absl::StatusOr<v1::DeviceMapping> DeviceMappingFrom(const Args& args);
 
+std::vector<Option> CastOptions();
+// ARGUMENT_INVALID for a --dtype that is not of the form shown in the help; what the dtypes are is for the server.
+absl::StatusOr<v1::DtypeCast> CastFrom(const Args& args);
+
 std::vector<Option> PushOptions();
 absl::StatusOr<v1::PushHeader> PushHeaderFrom(const Args& args, const std::string& run_name);
 
 // One line for each row: "cuda:0 -> cpu: 12 storages, 48.0 MiB (first: /model/fc.weight)".
 std::vector<std::string> MappedDeviceLines(const google::protobuf::RepeatedPtrField<v1::MappedDevice>& mapped);
+// Likewise: "float32 -> float16: 12 storages, 48.0 MiB -> 24.0 MiB (first: /model/fc.weight)".
+std::vector<std::string> CastDtypeLines(const google::protobuf::RepeatedPtrField<v1::CastDtype>& changes);
 
 }  // namespace sconce::cli
 

@@ -45,6 +45,25 @@ format::DeviceMapping FromProto(const v1::DeviceMapping& proto) {
   return mapping;
 }
 
+format::DtypeCast FromProto(const v1::DtypeCast& proto) {
+  format::DtypeCast cast;
+  for (const auto& rule : proto.rules()) cast.rules.push_back({rule.pattern(), rule.dtype()});
+  for (const std::string& pattern : proto.patterns()) cast.rules.push_back({pattern, proto.dtype()});
+  if (proto.patterns().empty()) cast.dtype = proto.dtype();
+  return cast;
+}
+
+v1::CastDtype ToProto(const format::CastDtype& change) {
+  v1::CastDtype proto;
+  proto.set_from(std::string(ToStd(format::DTypeName(change.from))));
+  proto.set_to(std::string(ToStd(format::DTypeName(change.to))));
+  proto.set_storage_count(change.storages);
+  proto.set_size_bytes(change.bytes_before);
+  proto.set_cast_size_bytes(change.bytes_after);
+  proto.set_first_path(ToValidUtf8(change.first_path));
+  return proto;
+}
+
 v1::MappedDevice ToProto(const format::MappedDevice& mapped) {
   v1::MappedDevice proto;
   proto.set_from(ToValidUtf8(mapped.from));

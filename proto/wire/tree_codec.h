@@ -2,6 +2,7 @@
 #define SCONCE_PROTO_WIRE_TREE_CODEC_H_
 
 #include "sconce/v1/manifest.pb.h"
+#include "storage/format/cast.h"
 #include "storage/format/device_map.h"
 #include "storage/format/entries.h"
 #include "storage/format/load_plan.h"
@@ -17,6 +18,10 @@ format::Selection FromProto(const v1::Selection& selection);
 // `remap` becomes ordered by tag: a map on the wire has no order and no repeated keys.
 v1::DeviceMapping ToProto(const format::DeviceMapping& mapping);
 format::DeviceMapping FromProto(const v1::DeviceMapping& mapping);
+
+// `patterns` become rules for `dtype` after the others. That a pattern needs a dtype is not checked here.
+format::DtypeCast FromProto(const v1::DtypeCast& cast);
+v1::CastDtype ToProto(const format::CastDtype& change);
 
 v1::MappedDevice ToProto(const format::MappedDevice& mapped);
 format::MappedDevice FromProto(const v1::MappedDevice& mapped);

@@ -1,5 +1,7 @@
 #include "server/services/prepared_view.h"
 
+#include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -57,8 +59,58 @@ std::string Describe(const ViewRequest& request) {
   text.Add(mapping.available);
   text.Add(mapping.fallback);
   text.Add(request.load_plan.SerializeAsString());  // it has no maps, so that equal plans give equal bytes
+  if (request.cast.empty()) return std::move(text.text());
+  text.Add(request.cast.dtype);
+  pairs.clear();
+  for (const format::DtypeRule& rule : request.cast.rules) {
+    pairs.push_back(rule.pattern);
+    pairs.push_back(rule.dtype);
+  }
+  text.Add(pairs);
   return std::move(text.text());
 }
+
+// Storages of a part of a stored version, by their number in that part.
+class SelectedBytes final : public format::StorageBytes {
+ public:
+  // `source` is borrowed; null: the part is the whole.
+  SelectedBytes(std::shared_ptr<const repository::StoredObject> object, const std::vector<format::StorageIndex>* source)
+      : reader_(std::move(object)), source_(source) {}
+
+  absl::Status Read(format::StorageIndex storage, int64_t offset, absl::Span<uint8_t> out) override {
+    if (source_ != nullptr) storage = (*source_)[storage];
+    while (!out.empty()) {
+      SCONCE_ASSIGN_OR_RETURN(const repository::MappedBytes mapped, reader_.ReadAt(storage, offset));
+      const ByteSpan part = mapped.bytes.subspan(0, out.size());
+      std::memcpy(out.data(), part.data(), part.size());
+      out.remove_prefix(part.size());
+      offset += static_cast<int64_t>(part.size());
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  ChunkReader reader_;
+  const std::vector<format::StorageIndex>* source_;
+};
+
+// The same converted, and what it needs for that.
+class ViewBytes final : public format::StorageBytes {
+ public:
+  ViewBytes(std::shared_ptr<const PreparedView> view, const format::CastPlan* plan, SelectedBytes selected)
+      : view_(std::move(view)), selected_(std::move(selected)) {
+    if (plan != nullptr) cast_.emplace(*plan, selected_);
+  }
+
+  absl::Status Read(format::StorageIndex storage, int64_t offset, absl::Span<uint8_t> out) override {
+    return cast_.has_value() ? cast_->Read(storage, offset, out) : selected_.Read(storage, offset, out);
+  }
+
+ private:
+  const std::shared_ptr<const PreparedView> view_;
+  SelectedBytes selected_;
+  std::optional<format::CastBytes> cast_;
+};
 
 std::string NameOf(const repository::Checkpoint& info) {
   return wire::FormatCheckpoint(ToAbsl(info.run.project), ToAbsl(info.run.run), absl::StrCat(info.version));
@@ -72,12 +124,12 @@ absl::StatusOr<std::shared_ptr<const PreparedView>> PreparedView::Open(repositor
   const std::shared_ptr<PreparedView> view(new PreparedView());
   SCONCE_ASSIGN_OR_RETURN(view->object_, repository.OpenRead(ref));
   const bool warm_start = !IsEmpty(request.load_plan);
-  if (request.selection.empty() && request.mapping.empty() && !warm_start) return view;
+  if (request.selection.empty() && request.mapping.empty() && request.cast.empty() && !warm_start) return view;
   if (view->opaque()) {
     return MakeError(Reason::CHECKPOINT_OPAQUE,
                      absl::StrCat(NameOf(view->info()),
-                                  " is opaque: nothing in it can be selected or mapped; "
-                                  "export it without selection and device mapping"),
+                                  " is opaque: nothing in it can be selected, mapped or cast; "
+                                  "export it without selection, device mapping and cast"),
                      {{"checkpoint", NameOf(view->info())}});
   }
   SCONCE_ASSIGN_OR_RETURN(format::Selected selected, format::Select(view->object_->manifest(), request.selection));
@@ -94,23 +146,38 @@ absl::StatusOr<std::shared_ptr<const PreparedView>> PreparedView::Open(repositor
     }
   }
   SCONCE_ASSIGN_OR_RETURN(view->mapped_, format::MapDevices(request.mapping, selected.manifest));
-  view->manifest_ = std::move(selected.manifest);
   view->source_ = std::move(selected.source);
   view->changed_ = true;
+  view->cast_ = !request.cast.empty();
+  SelectedBytes bytes(view->object_, &view->source_);
+  SCONCE_ASSIGN_OR_RETURN(view->plan_, format::PlanCast(std::move(selected.manifest), request.cast, bytes));
   return view;
 }
 
 wire::SharedBytes PreparedView::EncodeManifest() const {
   if (!changed_) return {object_->manifest_bytes(), object_};
-  return wire::Share(format::EncodeManifest(manifest_));
+  return wire::Share(format::EncodeManifest(plan_.manifest));
 }
 
-StorageStream PreparedView::OpenBulk() const {
+std::unique_ptr<format::StorageBytes> PreparedView::OpenBytes() const {
+  return std::make_unique<ViewBytes>(shared_from_this(), cast_ ? &plan_ : nullptr,
+                                     SelectedBytes(object_, changed_ ? &source_ : nullptr));
+}
+
+std::unique_ptr<BulkStream> PreparedView::OpenBulk() const {
   std::vector<format::StorageIndex> storages;
   for (format::StorageIndex i = 0; i < manifest().storages.size(); ++i) {
-    if (format::IsBulk(manifest().storages[i])) storages.push_back(Source(i));
+    if (format::IsBulk(manifest().storages[i])) storages.push_back(i);
   }
-  return StorageStream(object_, std::move(storages));
+  if (cast_) return std::make_unique<MadeStream>(std::move(storages), manifest(), OpenBytes());
+  if (changed_) {
+    for (format::StorageIndex& storage : storages) storage = source_[storage];
+  }
+  return std::make_unique<StorageStream>(object_, std::move(storages));
+}
+
+std::string PreparedView::Identity() const {
+  return format::HasChunkTable(manifest()) ? "" : absl::StrCat(info().manifest_digest.Hex(), request_);
 }
 
 std::string PreparedView::Plan(absl::string_view what) const {
@@ -129,8 +196,8 @@ absl::Status PreparedView::CheckPlan(absl::string_view what, absl::string_view p
   return MakeError(
       Reason::PLAN_CHANGED,
       absl::StrCat("the answer to this request is no longer the one of plan ", Quoted(plan, 64),
-                   "; ask with the version number and the selection, load plan and mapping of the first request, "
-                   "or "
+                   "; ask with the version number and the selection, load plan, mapping and cast of the first "
+                   "request, or "
                    "start over without a plan"),
       {{"plan", current}});
 }
@@ -146,12 +213,19 @@ void AddMappedDevices(const std::vector<format::MappedDevice>& mapped,
   }
 }
 
-absl::Status RefuseCast(const v1::DtypeCast& cast) {
-  if (cast.dtype().empty()) return absl::OkStatus();
-  return MakeError(
-      Reason::NOT_IMPLEMENTED,
-      "casting on the way out is not implemented in this release; leave `cast` unset and convert what you get",
-      {{"field", "cast"}});
+void AddCastDtypes(const std::vector<format::CastDtype>& changes,
+                   google::protobuf::RepeatedPtrField<v1::CastDtype>* rows) {
+  for (const format::CastDtype& change : changes) *rows->Add() = wire::ToProto(change);
+}
+
+absl::StatusOr<format::DtypeCast> ReadCast(const v1::DtypeCast& cast) {
+  if (!cast.patterns().empty() && cast.dtype().empty()) {
+    return MakeError(Reason::CAST_INVALID,
+                     absl::StrCat("cast.patterns says which tensors, and no cast.dtype what they become; give one of ",
+                                  format::CastTargets()),
+                     {{"field", "cast.dtype"}});
+  }
+  return wire::FromProto(cast);
 }
 
 }  // namespace sconce::services

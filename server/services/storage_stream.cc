@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "proto/wire/limits.h"
 
 namespace sconce::services {
 
@@ -26,17 +27,16 @@ absl::StatusOr<repository::MappedBytes> ChunkReader::ReadAt(format::StorageIndex
                                  chunk_bytes_.owner};
 }
 
-StorageStream::StorageStream(std::shared_ptr<const repository::StoredObject> object,
-                             std::vector<format::StorageIndex> storages)
-    : reader_(std::move(object)), storages_(std::move(storages)) {
+BulkStream::BulkStream(std::vector<format::StorageIndex> storages, const format::Manifest& manifest)
+    : storages_(std::move(storages)) {
   starts_.reserve(storages_.size() + 1);
   starts_.push_back(0);
   for (const format::StorageIndex storage : storages_) {
-    starts_.push_back(starts_.back() + reader_.object().manifest().storages[storage].size_bytes);
+    starts_.push_back(starts_.back() + manifest.storages[storage].size_bytes);
   }
 }
 
-absl::Status StorageStream::Seek(int64_t offset) {
+absl::Status BulkStream::Seek(int64_t offset) {
   if (offset < 0 || offset > size_bytes()) {
     return MakeError(
         Reason::OFFSET_OUT_OF_RANGE,
@@ -49,18 +49,45 @@ absl::Status StorageStream::Seek(int64_t offset) {
   return absl::OkStatus();
 }
 
+BulkStream::Place BulkStream::Next() {
+  while (position_ == starts_[current_ + 1]) ++current_;
+  return {storages_[current_], position_ - starts_[current_], starts_[current_ + 1] - position_};
+}
+
+StorageStream::StorageStream(std::shared_ptr<const repository::StoredObject> object,
+                             std::vector<format::StorageIndex> storages)
+    : BulkStream(std::move(storages), object->manifest()), reader_(std::move(object)) {}
+
 absl::StatusOr<std::vector<wire::SharedBytes>> StorageStream::Read(int64_t max_bytes) {
   std::vector<wire::SharedBytes> pieces;
-  while (max_bytes > 0 && position_ < size_bytes()) {
-    while (position_ == starts_[current_ + 1]) ++current_;
-    SCONCE_ASSIGN_OR_RETURN(repository::MappedBytes mapped,
-                            reader_.ReadAt(storages_[current_], position_ - starts_[current_]));
+  while (max_bytes > 0 && position() < size_bytes()) {
+    const Place place = Next();
+    SCONCE_ASSIGN_OR_RETURN(repository::MappedBytes mapped, reader_.ReadAt(place.storage, place.offset));
     const ByteSpan part = mapped.bytes.subspan(0, static_cast<size_t>(max_bytes));
     pieces.push_back({part, std::move(mapped.owner)});
-    position_ += static_cast<int64_t>(part.size());
+    Advance(static_cast<int64_t>(part.size()));
     max_bytes -= static_cast<int64_t>(part.size());
   }
   return pieces;
+}
+
+MadeStream::MadeStream(std::vector<format::StorageIndex> storages, const format::Manifest& manifest,
+                       std::unique_ptr<format::StorageBytes> bytes)
+    : BulkStream(std::move(storages), manifest), bytes_(std::move(bytes)) {}
+
+absl::StatusOr<std::vector<wire::SharedBytes>> MadeStream::Read(int64_t max_bytes) {
+  const auto size = static_cast<size_t>(std::min({max_bytes, wire::kMaxBulkDataBytes, size_bytes() - position()}));
+  if (size == 0) return std::vector<wire::SharedBytes>();
+  const std::shared_ptr<uint8_t> buffer = buffers_->Acquire();
+  const absl::Span<uint8_t> whole(buffer.get(), size);
+  for (absl::Span<uint8_t> left = whole; !left.empty();) {
+    const Place place = Next();
+    const absl::Span<uint8_t> part = left.subspan(0, static_cast<size_t>(place.left));
+    SCONCE_RETURN_IF_ERROR(bytes_->Read(place.storage, place.offset, part));
+    Advance(static_cast<int64_t>(part.size()));
+    left.remove_prefix(part.size());
+  }
+  return std::vector<wire::SharedBytes>{{whole, buffer}};
 }
 
 }  // namespace sconce::services

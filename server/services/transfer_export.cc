@@ -1,18 +1,18 @@
 #include <algorithm>
-#include <cstring>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
-#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "proto/wire/bulk_message.h"
 #include "proto/wire/limits.h"
 #include "proto/wire/tree_codec.h"
 #include "sconce/v1/transfer_service.pb.h"
 #include "server/services/convert.h"
+#include "server/services/message_buffers.h"
 #include "server/services/prepared_view.h"
 #include "server/services/transfer_calls.h"
 #include "storage/format/storage_bytes.h"
@@ -25,54 +25,6 @@ constexpr char kExport[] = "export";
 // A resumed export computes what it skips, for the checksums at the file's end. So much of it before others have a
 // turn.
 constexpr int64_t kSkipBytes = int64_t{32} << 20;
-
-// Memory for messages, used again when gRPC has sent what was in it. Outlives its maker as long as a message needs it.
-class MessageBuffers : public std::enable_shared_from_this<MessageBuffers> {
- public:
-  using Buffer = std::unique_ptr<uint8_t[]>;
-
-  // kMaxBulkDataBytes of it.
-  std::shared_ptr<uint8_t> Acquire() {
-    Buffer buffer;
-    {
-      MutexLock lock(&mu_);
-      if (!free_.empty()) {
-        buffer = std::move(free_.back());
-        free_.pop_back();
-      }
-    }
-    if (buffer == nullptr) buffer.reset(new uint8_t[wire::kMaxBulkDataBytes]);
-    return std::shared_ptr<uint8_t>(buffer.release(), [self = shared_from_this()](uint8_t* bytes) {
-      MutexLock lock(&self->mu_);
-      self->free_.emplace_back(bytes);
-    });
-  }
-
- private:
-  Mutex mu_;
-  std::vector<Buffer> free_ ABSL_GUARDED_BY(mu_);
-};
-
-// The storages of a view for the writer.
-class ViewBytes final : public format::StorageBytes {
- public:
-  explicit ViewBytes(const PreparedView& view) : view_(view), reader_(view.object()) {}
-
-  absl::Status Read(format::StorageIndex storage, int64_t offset, absl::Span<uint8_t> out) override {
-    while (!out.empty()) {
-      SCONCE_ASSIGN_OR_RETURN(const repository::MappedBytes mapped, reader_.ReadAt(view_.Source(storage), offset));
-      const ByteSpan part = mapped.bytes.subspan(0, out.size());
-      std::memcpy(out.data(), part.data(), part.size());
-      out.remove_prefix(part.size());
-      offset += static_cast<int64_t>(part.size());
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  const PreparedView& view_;
-  ChunkReader reader_;
-};
 
 // ExportCheckpoint: the file torch.save would write, made message by message; of an opaque version the stored bytes.
 class ExportSource final : public rpc::DownloadSource {
@@ -104,11 +56,11 @@ class ExportSource final : public rpc::DownloadSource {
     SCONCE_RETURN_IF_ERROR(wire::DecodeMessage(encoded_request_, request));
     encoded_request_.Clear();
     call.SetResource(ToAbsl(request.name()));
-    SCONCE_RETURN_IF_ERROR(RefuseCast(request.cast()));
+    SCONCE_ASSIGN_OR_RETURN(const format::DtypeCast cast, ReadCast(request.cast()));
     SCONCE_ASSIGN_OR_RETURN(
         const std::shared_ptr<const PreparedView> view,
         PreparedView::Open(repository_, {request.name(), wire::FromProto(request.selection()),
-                                         wire::FromProto(request.device_mapping()), request.load_plan()}));
+                                         wire::FromProto(request.device_mapping()), request.load_plan(), cast}));
     if (!view->opaque()) SCONCE_RETURN_IF_ERROR(CheckFormat(request.format()));
     SCONCE_RETURN_IF_ERROR(view->CheckPlan(kExport, ToAbsl(request.plan())));
 
@@ -118,8 +70,9 @@ class ExportSource final : public rpc::DownloadSource {
       SCONCE_RETURN_IF_ERROR(stored_->Seek(request.offset()));
       header.set_file_bytes(stored_->size_bytes());
     } else {
-      bytes_ = std::make_unique<ViewBytes>(*view);
-      SCONCE_ASSIGN_OR_RETURN(file_, format::TorchFileStream::Create(view->manifest(), *bytes_));
+      bytes_ = view->OpenBytes();
+      SCONCE_ASSIGN_OR_RETURN(file_,
+                              format::TorchFileStream::Create(view->manifest(), *bytes_, ToAbsl(view->Identity())));
       SCONCE_RETURN_IF_ERROR(CheckOffset(request.offset()));
       first_ = request.offset();
       header.set_file_bytes(file_->size_bytes());
@@ -128,6 +81,7 @@ class ExportSource final : public rpc::DownloadSource {
     *header.mutable_checkpoint() = ToProto(view->info());
     header.set_plan(view->Plan(kExport));
     AddMappedDevices(view->mapped_devices(), header.mutable_mapped_devices());
+    AddCastDtypes(view->cast_dtypes(), header.mutable_cast_dtypes());
     call.SetResource(ToAbsl(header.checkpoint().name()));
     message = wire::EncodeBulkHeader(header);
     return absl::OkStatus();
@@ -169,7 +123,7 @@ class ExportSource final : public rpc::DownloadSource {
   grpc::ByteBuffer encoded_request_;  // until it is opened
   std::shared_ptr<const PreparedView> view_;
   std::optional<StorageStream> stored_;            // of an opaque version
-  std::unique_ptr<ViewBytes> bytes_;               // over view_
+  std::unique_ptr<format::StorageBytes> bytes_;    // of view_
   std::unique_ptr<format::TorchFileStream> file_;  // over view_ and bytes_
   int64_t first_ = 0;                              // first byte of file_ wanted
   const std::shared_ptr<MessageBuffers> buffers_ = std::make_shared<MessageBuffers>();

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -19,15 +20,15 @@ namespace {
 
 constexpr char kFetch[] = "fetch";
 
-// FetchCheckpoint: the header, the manifest, then the bulk stream from mapped chunks. In memory are a list of storages
-// and one encoded manifest; the bytes stay in the files' mappings until gRPC has sent them.
+// FetchCheckpoint: the header, the manifest, then the bulk stream. In memory are a list of storages and one encoded
+// manifest; the bytes stay in the files' mappings until gRPC has sent them, or are cast message by message.
 class FetchSource final : public rpc::DownloadSource {
  public:
   FetchSource(repository::Repository& repository, grpc::ByteBuffer request)
       : repository_(repository), encoded_request_(std::move(request)) {}
 
   absl::StatusOr<Flow> Next(rpc::CallScope& call, std::optional<grpc::ByteBuffer>& message) override {
-    if (!bulk_.has_value()) {
+    if (bulk_ == nullptr) {
       SCONCE_RETURN_IF_ERROR(Open(call, message));
     } else if (!manifest_.bytes.empty()) {
       const wire::SharedBytes piece = {manifest_.bytes.subspan(0, wire::kMaxManifestPieceBytes), manifest_.owner};
@@ -49,7 +50,7 @@ class FetchSource final : public rpc::DownloadSource {
     SCONCE_RETURN_IF_ERROR(wire::DecodeMessage(encoded_request_, request));
     encoded_request_.Clear();
     call.SetResource(ToAbsl(request.name()));
-    SCONCE_RETURN_IF_ERROR(RefuseCast(request.cast()));
+    SCONCE_ASSIGN_OR_RETURN(const format::DtypeCast cast, ReadCast(request.cast()));
     if (request.limit() < 0) {
       return MakeError(Reason::ARGUMENT_INVALID, "limit is negative; give a number of bytes, or 0 for all that follow",
                        {{"field", "limit"}});
@@ -57,7 +58,7 @@ class FetchSource final : public rpc::DownloadSource {
     SCONCE_ASSIGN_OR_RETURN(
         const std::shared_ptr<const PreparedView> view,
         PreparedView::Open(repository_, {request.name(), wire::FromProto(request.selection()),
-                                         wire::FromProto(request.device_mapping()), request.load_plan()}));
+                                         wire::FromProto(request.device_mapping()), request.load_plan(), cast}));
     v1::FetchCheckpointResponse::Header header;
     *header.mutable_checkpoint() = ToProto(view->info());
     if (view->opaque()) {
@@ -67,26 +68,27 @@ class FetchSource final : public rpc::DownloadSource {
           {{"checkpoint", header.checkpoint().name()}});
     }
     SCONCE_RETURN_IF_ERROR(view->CheckPlan(kFetch, ToAbsl(request.plan())));
-    StorageStream bulk = view->OpenBulk();
-    SCONCE_RETURN_IF_ERROR(bulk.Seek(request.offset()));
-    const int64_t left = bulk.size_bytes() - bulk.position();
-    end_ = bulk.position() + (request.limit() == 0 ? left : std::min(request.limit(), left));
+    std::unique_ptr<BulkStream> bulk = view->OpenBulk();
+    SCONCE_RETURN_IF_ERROR(bulk->Seek(request.offset()));
+    const int64_t left = bulk->size_bytes() - bulk->position();
+    end_ = bulk->position() + (request.limit() == 0 ? left : std::min(request.limit(), left));
 
     const wire::SharedBytes manifest = view->EncodeManifest();
     header.set_plan(view->Plan(kFetch));
     header.set_manifest_bytes(static_cast<int64_t>(manifest.bytes.size()));
-    header.set_bulk_bytes(bulk.size_bytes());
+    header.set_bulk_bytes(bulk->size_bytes());
     AddMappedDevices(view->mapped_devices(), header.mutable_mapped_devices());
+    AddCastDtypes(view->cast_dtypes(), header.mutable_cast_dtypes());
     call.SetResource(ToAbsl(header.checkpoint().name()));
     if (!request.skip_manifest()) manifest_ = manifest;
-    bulk_.emplace(std::move(bulk));
+    bulk_ = std::move(bulk);
     message = wire::EncodeBulkHeader(header);
     return absl::OkStatus();
   }
 
   repository::Repository& repository_;
   grpc::ByteBuffer encoded_request_;  // until it is opened
-  std::optional<StorageStream> bulk_;
+  std::unique_ptr<BulkStream> bulk_;
   int64_t end_ = 0;             // of what was asked for, in the bulk stream
   wire::SharedBytes manifest_;  // what of it is still to be sent
 };

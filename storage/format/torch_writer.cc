@@ -32,13 +32,14 @@ constexpr int64_t kInsertPieceBytes = int64_t{64} << 10;
 
 // 40 digits that identify the content: PyTorch compares them to tell files apart. From what the manifest says of it,
 // not its bytes.
-std::string SerializationId(const Manifest& manifest, const TorchPickle& pickle) {
+std::string SerializationId(const Manifest& manifest, const TorchPickle& pickle, absl::string_view identity) {
   Sha256Hasher hasher;
   hasher.Update(AsBytes(pickle.pickle));
   for (const StorageIndex index : pickle.storages) {
     hasher.Update(AsBytes(manifest.storages[index].inline_bytes));
     for (const Chunk& chunk : manifest.storages[index].chunks) hasher.Update(chunk.sha256.bytes);
   }
+  hasher.Update(AsBytes(identity));
   const Digest digest = hasher.Finish();
   char digits[41];
   std::snprintf(digits, sizeof digits, "%020" PRIu64 "%020" PRIu64, LoadLittle64(digest.bytes.data()),
@@ -48,9 +49,9 @@ std::string SerializationId(const Manifest& manifest, const TorchPickle& pickle)
 
 class ZipTorchFileStream : public TorchFileStream {
  public:
-  ZipTorchFileStream(const Manifest& manifest, StorageBytes& bytes, TorchPickle pickle)
+  ZipTorchFileStream(const Manifest& manifest, StorageBytes& bytes, TorchPickle pickle, absl::string_view identity)
       : manifest_(manifest), bytes_(bytes) {
-    const std::string id = SerializationId(manifest, pickle);
+    const std::string id = SerializationId(manifest, pickle, identity);
     uint64_t pickle_bytes = pickle.pickle.size();
     for (const TorchPickle::Insert& insert : pickle.inserts) pickle_bytes += insert.utf8_bytes;
     plan_.Add("archive/data.pkl", pickle_bytes);
@@ -255,8 +256,8 @@ class ZipTorchFileStream : public TorchFileStream {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TorchFileStream>> TorchFileStream::Create(const Manifest& manifest,
-                                                                         StorageBytes& bytes) {
+absl::StatusOr<std::unique_ptr<TorchFileStream>> TorchFileStream::Create(const Manifest& manifest, StorageBytes& bytes,
+                                                                         absl::string_view identity) {
   SCONCE_ASSIGN_OR_RETURN(TorchPickle pickle, WriteTorchPickle(manifest, bytes));
   int64_t total = 0;
   for (const StorageIndex index : pickle.storages) {
@@ -266,7 +267,7 @@ absl::StatusOr<std::unique_ptr<TorchFileStream>> TorchFileStream::Create(const M
                        "those out of the selection");
     }
   }
-  return std::make_unique<ZipTorchFileStream>(manifest, bytes, std::move(pickle));
+  return std::make_unique<ZipTorchFileStream>(manifest, bytes, std::move(pickle), identity);
 }
 
 }  // namespace sconce::format

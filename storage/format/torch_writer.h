@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "storage/format/checkpoint_stream.h"
 #include "storage/format/manifest.h"
 #include "storage/format/storage_bytes.h"
@@ -20,9 +21,12 @@ namespace sconce::format {
 class TorchFileStream : public CheckpointStream {
  public:
   // `manifest` (which must pass Validate) and `bytes` are borrowed and outlive the stream.
+  // `identity` goes into the file's serialization id beside what the manifest says of its bytes: give it when the
+  // manifest has no chunk digests, so that other bytes get another id.
   // FILE_UNSUPPORTED, naming the place in the tree, for what no torch file can hold. Reads nothing but the storages of
   // numpy arrays, which go into the pickle as text whose length must be known; an error of theirs is passed on.
-  static absl::StatusOr<std::unique_ptr<TorchFileStream>> Create(const Manifest& manifest, StorageBytes& bytes);
+  static absl::StatusOr<std::unique_ptr<TorchFileStream>> Create(const Manifest& manifest, StorageBytes& bytes,
+                                                                 absl::string_view identity = "");
 };
 
 }  // namespace sconce::format

@@ -146,7 +146,7 @@ CASES = {
     "a fetch of opaque bytes": (fetch("projects/default/runs/opaque/checkpoints/1"), "FAILED_PRECONDITION", "CHECKPOINT_OPAQUE", ""),
     "a path that is not there": (export(selection={"root": "/nope"}), "NOT_FOUND", "PATH_NOT_FOUND", "/nope"),
     "a pattern that is none": (export(selection={"include": ["/[a"]}), "INVALID_ARGUMENT", "PATTERN_INVALID", "[a"),
-    "a cast": (export(cast={"dtype": "float16"}), "UNIMPLEMENTED", "NOT_IMPLEMENTED", ""),
+    "a cast to what is no dtype": (export(cast={"dtype": "float15"}), "INVALID_ARGUMENT", "CAST_INVALID", "float8_e5m2"),
     "safetensors": (export(format="SAFETENSORS"), "UNIMPLEMENTED", "NOT_IMPLEMENTED", ""),
     "a page token of noise": (
         call("checkpoints", "ListCheckpoints", checkpoints.ListCheckpointsRequest(parent=RUN, page_token="noise")),

@@ -12,7 +12,8 @@
 namespace sconce::cli {
 namespace {
 
-// What was pulled, and what the device mapping did: to standard error when the file itself goes to standard output.
+// What was pulled, and what the device mapping and the cast did: to standard error when the file itself goes to
+// standard output.
 absl::Status Report(const Context& context, const OutputFile& file,
                     const v1::ExportCheckpointResponse::Header& header) {
   const std::string format = context.args.Get("report", "text");
@@ -24,6 +25,7 @@ absl::Status Report(const Context& context, const OutputFile& file,
                                   file.is_stdout() ? "standard output" : context.args.Get("output"), "  ",
                                   HumanBytes(header.file_bytes()));
   for (const std::string& line : MappedDeviceLines(header.mapped_devices())) absl::StrAppend(&text, "\n  ", line);
+  for (const std::string& line : CastDtypeLines(header.cast_dtypes())) absl::StrAppend(&text, "\n  ", line);
   if (file.is_stdout()) {
     Note(text);
   } else {
@@ -46,6 +48,7 @@ absl::Status Run(Context& context) {
   *request.mutable_selection() = SelectionFrom(args);
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_device_mapping(), DeviceMappingFrom(args));
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_load_plan(), LoadPlanFrom(args));
+  SCONCE_ASSIGN_OR_RETURN(*request.mutable_cast(), CastFrom(args));
   SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file, OutputFile::Create(args.Get("output")));
   absl::StatusOr<v1::ExportCheckpointResponse::Header> header;
   {
@@ -77,6 +80,7 @@ Command PullCommand() {
       1,
       Run};
   for (Option& option : SelectionOptions()) command.options.push_back(std::move(option));
+  for (Option& option : CastOptions()) command.options.push_back(std::move(option));
   for (Option& option : DeviceOptions()) command.options.push_back(std::move(option));
   for (Option& option : LoadPlanOptions()) command.options.push_back(std::move(option));
   return command;

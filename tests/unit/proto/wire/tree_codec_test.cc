@@ -40,6 +40,25 @@ TEST(TreeCodecTest, TheFirstRemapOfATagCounts) {
   EXPECT_EQ(ToProto(mapping).remap().at("cuda:0"), "cpu");
 }
 
+TEST(TreeCodecTest, PatternsOfACastAreRulesForItsDtype) {
+  v1::DtypeCast proto;
+  proto.set_dtype("float16");
+  v1::DtypeRule& rule = *proto.add_rules();
+  rule.set_pattern("/norm/**");
+  format::DtypeCast cast = FromProto(proto);
+  EXPECT_EQ(cast.dtype, "float16");
+  ASSERT_EQ(cast.rules.size(), 1u);
+  EXPECT_EQ(cast.rules[0].dtype, "");
+  proto.add_patterns("/model");
+  cast = FromProto(proto);
+  EXPECT_EQ(cast.dtype, "");
+  ASSERT_EQ(cast.rules.size(), 2u);
+  EXPECT_EQ(cast.rules[0].pattern, "/norm/**");
+  EXPECT_EQ(cast.rules[1].pattern, "/model");
+  EXPECT_EQ(cast.rules[1].dtype, "float16");
+  EXPECT_TRUE(FromProto(v1::DtypeCast()).empty());
+}
+
 TEST(TreeCodecTest, MappedDeviceComesBack) {
   const format::MappedDevice back = FromProto(ToProto(format::MappedDevice{"cuda:0", "cpu", true, 3, 1024, "/w"}));
   EXPECT_EQ(back.from, "cuda:0");

@@ -106,6 +106,48 @@ TEST(StorageStreamTest, AChunkThatCannotBeReadIsAnError) {
   EXPECT_EQ(object->reads, 2);
 }
 
+// The storages of an object as a StorageBytes.
+class ObjectBytes final : public format::StorageBytes {
+ public:
+  explicit ObjectBytes(std::shared_ptr<const MemoryObject> object) : object_(std::move(object)) {}
+  absl::Status Read(format::StorageIndex storage, int64_t offset, absl::Span<uint8_t> out) override {
+    if (storage == 9) return MakeError(Reason::CHUNK_CORRUPT, "rotten");
+    const std::string bytes = object_->Joined({storage});
+    EXPECT_LE(static_cast<size_t>(offset) + out.size(), bytes.size());
+    std::copy_n(bytes.data() + offset, out.size(), out.data());
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::shared_ptr<const MemoryObject> object_;
+};
+
+TEST(MadeStreamTest, GivesTheSameStreamInMessagesOfItsOwn) {
+  const auto object = std::make_shared<MemoryObject>(std::vector<size_t>{5000, 0, 3'000'000, 1030, 8, 7000});
+  const std::vector<format::StorageIndex> storages = {0, 1, 2, 3, 5};
+  const std::string all = object->Joined(storages);
+  MadeStream stream(storages, object->manifest(), std::make_unique<ObjectBytes>(object));
+  EXPECT_EQ(stream.size_bytes(), static_cast<int64_t>(all.size()));
+  for (const int64_t step : {1000, 5001, 2 << 20}) {
+    for (const int64_t offset : {int64_t{0}, int64_t{4999}, int64_t{5000}, int64_t{3'004'999}, stream.size_bytes()}) {
+      ASSERT_OK(stream.Seek(offset));
+      EXPECT_TRUE(ReadAll(stream, step) == all.substr(static_cast<size_t>(offset))) << step << " " << offset;
+    }
+  }
+  ASSERT_OK(stream.Seek(0));
+  ASSERT_OK_AND_ASSIGN(const auto first, stream.Read(100));  // what is held is not overwritten
+  ASSERT_OK_AND_ASSIGN(const auto second, stream.Read(int64_t{1} << 40));
+  EXPECT_EQ(AsText(first[0].bytes), ToAbsl(all).substr(0, 100));
+  EXPECT_EQ(second[0].bytes.size(), size_t{2} << 20);
+}
+
+TEST(MadeStreamTest, AnErrorOfTheBytesIsTheAnswer) {
+  const auto object = std::make_shared<MemoryObject>(std::vector<size_t>(10, 2000));
+  MadeStream stream({0, 9}, object->manifest(), std::make_unique<ObjectBytes>(object));
+  ASSERT_OK(stream.Read(2000));
+  EXPECT_THAT(stream.Read(1), FailsWith(Reason::CHUNK_CORRUPT));
+}
+
 TEST(StorageStreamTest, NothingIsAStreamToo) {
   StorageStream stream(std::make_shared<MemoryObject>(std::vector<size_t>{10}), {});
   EXPECT_EQ(stream.size_bytes(), 0);
