@@ -53,7 +53,7 @@ class MemoryObject final : public repository::StoredObject {
   std::vector<std::string> bytes_;
 };
 
-std::string ReadAll(StorageStream& stream, int64_t step) {
+std::string ReadAll(BulkStream& stream, int64_t step) {
   std::string all;
   while (stream.position() < stream.size_bytes()) {
     const int64_t expected = std::min(step, stream.size_bytes() - stream.position());
@@ -128,7 +128,7 @@ TEST(MadeStreamTest, GivesTheSameStreamInMessagesOfItsOwn) {
   const std::string all = object->Joined(storages);
   MadeStream stream(storages, object->manifest(), std::make_unique<ObjectBytes>(object));
   EXPECT_EQ(stream.size_bytes(), static_cast<int64_t>(all.size()));
-  for (const int64_t step : {1000, 5001, 2 << 20}) {
+  for (const int64_t step : {int64_t{1000}, int64_t{5001}, int64_t{2} << 20}) {
     for (const int64_t offset : {int64_t{0}, int64_t{4999}, int64_t{5000}, int64_t{3'004'999}, stream.size_bytes()}) {
       ASSERT_OK(stream.Seek(offset));
       EXPECT_TRUE(ReadAll(stream, step) == all.substr(static_cast<size_t>(offset))) << step << " " << offset;
