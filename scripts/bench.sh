@@ -7,3 +7,4 @@ scripts/build.sh bench
 mapfile -t programs < <(find build-bench/bench -maxdepth 1 -type f -executable 2>/dev/null | sort)
 ((${#programs[@]})) || { echo "bench: there are no benchmarks yet" >&2; exit 1; }
 for program in "${programs[@]}"; do "$program"; done
+/usr/bin/python3 tests/bench/index_bench.py build-bench/tests/index_torch
