@@ -11,6 +11,7 @@
 #include "storage/format/legacy_reader.h"
 #include "storage/format/safetensors_header.h"
 #include "storage/format/safetensors_reader.h"
+#include "storage/format/script_reader.h"
 #include "storage/format/zip_format.h"
 #include "storage/format/zip_reader.h"
 
@@ -71,10 +72,7 @@ absl::StatusOr<TorchIndex> IndexCheckpointFile(ByteSpan file) {
   constexpr absl::string_view kSaveAgain = "load it and write it with torch.save (PyTorch 1.6 or newer)";
   if (file.empty()) return MakeError(Reason::FILE_TRUNCATED, "the file is empty; copy it again");
   if (IsZip(file)) {
-    if (IsTorchScriptArchive(file)) {
-      return MakeError(Reason::FILE_UNSUPPORTED,
-                       "a TorchScript module, not a checkpoint; use `sconce module push`, or save its state_dict()");
-    }
+    if (IsTorchScriptArchive(file)) return IndexScriptArchive(file);
     return IndexTorchFile(file);
   }
   if (IsLegacyTorchFile(file)) return IndexLegacyTorchFile(file);

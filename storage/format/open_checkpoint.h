@@ -9,9 +9,10 @@
 namespace sconce::format {
 
 // Finds out what is in a checkpoint file of whatever kind, told by its content, never by its name, and where its bytes
-// lie; as IndexTorchFile, whose errors it has. A kind that is recognised but not read (a TorchScript module, the format
-// before PyTorch 1.6, tar, safetensors, a bare pickle) is FILE_UNSUPPORTED saying what to do instead; anything else is
-// FILE_MALFORMED. The result borrows from `file`.
+// lie: a zip archive of torch.save (torch_reader.h) or of torch.jit.save (script_reader.h), the container of PyTorch
+// before 1.6 (legacy_reader.h), safetensors (safetensors_reader.h), whose errors it has. A kind that is recognised but
+// not read (tar, a bare pickle) is FILE_UNSUPPORTED saying what to do instead; anything else is FILE_MALFORMED. The
+// result borrows from `file`.
 absl::StatusOr<TorchIndex> IndexCheckpointFile(ByteSpan file);
 
 // The same with all bytes read and checked: IndexCheckpointFile and LoadRecords.

@@ -1,8 +1,10 @@
 #include "storage/format/pickle_globals.h"
 
+#include <algorithm>
 #include <iterator>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace sconce::format {
@@ -133,12 +135,35 @@ std::optional<PickleGlobal> FindPickleGlobal(absl::string_view module, absl::str
   return it->second;
 }
 
+std::optional<PickleGlobal> FindScriptGlobal(absl::string_view module, absl::string_view name) {
+  if (module == "__torch__" || absl::StartsWith(module, "__torch__.")) return PickleGlobal{PickleTag::kScriptClass, 0};
+  if (module != "torch.jit._pickle") return std::nullopt;
+  if (name == "restore_type_tag") return PickleGlobal{PickleTag::kScriptTyped, 0};
+  for (const absl::string_view build : {"build_intlist", "build_tensorlist", "build_doublelist", "build_boollist"}) {
+    if (name == build) return PickleGlobal{PickleTag::kScriptList, 0};
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> AllPickleGlobals() {
+  std::vector<std::string> names;
+  for (const auto& [name, global] : Globals()) names.push_back(name);
+  for (int number = 0; number <= UINT8_MAX; ++number) {
+    const std::optional<DType> dtype = DTypeFromNumber(static_cast<uint8_t>(number));
+    if (dtype.has_value()) names.push_back(absl::StrCat("torch ", DTypeName(*dtype)));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 std::string PickleGlobalName(PickleGlobal global) {
   if (global.tag == PickleTag::kDtype) return absl::StrCat("torch.", DTypeName(static_cast<DType>(global.number)));
   if (global.tag == PickleTag::kStorageType) {
     return global.number == 0 ? "torch.storage.UntypedStorage"
                               : absl::StrCat("torch.", StorageTypeName(static_cast<DType>(global.number)));
   }
+  if (global.tag == PickleTag::kScriptClass) return "a class of the TorchScript archive";
+  if (global.tag == PickleTag::kScriptList || global.tag == PickleTag::kScriptTyped) return "torch.jit._pickle";
   if (global.tag == PickleTag::kOldTensorClass) {
     return absl::StrCat(kTensorModules[global.number / std::size(kTensorClasses)], ".",
                         kTensorClasses[global.number % std::size(kTensorClasses)]);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "storage/format/dtype.h"
@@ -40,6 +41,10 @@ enum class PickleTag : uint8_t {
   kRebuildWrapper,
   kRebuildFromType,
   kRebuildJagged,
+  // Only in the pickle of a TorchScript archive (FindScriptGlobal)
+  kScriptClass,     // a class of the archive's own
+  kScriptList,      // torch.jit._pickle.build_intlist and its like: its argument, a list
+  kScriptTyped,     // torch.jit._pickle.restore_type_tag: its first argument, a list or dict
   kTensorClass,     // torch.Tensor
   kOldTensorClass,  // torch.FloatTensor and its like, of PyTorch before 0.4
   kNumpyScalar,
@@ -66,6 +71,11 @@ struct PickleGlobal {
 
 // nullopt for everything that is not on the list.
 std::optional<PickleGlobal> FindPickleGlobal(absl::string_view module, absl::string_view name);
+// What the pickles of a TorchScript archive may name beside those: classes whose code is in the archive (all are one to
+// us: objects with attributes) and the functions that type lists and dicts.
+std::optional<PickleGlobal> FindScriptGlobal(absl::string_view module, absl::string_view name);
+// Every name on the list, as "torch._utils _rebuild_tensor_v2", sorted: docs/formats/torch_file.md is held against it.
+std::vector<std::string> AllPickleGlobals();
 // "torch._utils._rebuild_tensor_v2"
 std::string PickleGlobalName(PickleGlobal global);
 

@@ -142,7 +142,8 @@ absl::Status PickleMachine::PushTuple(size_t count) {
 absl::Status PickleMachine::PushGlobal(absl::string_view module, absl::string_view name) {
   PickleValue value;
   value.kind = Kind::kGlobal;
-  const std::optional<PickleGlobal> known = FindPickleGlobal(module, name);
+  std::optional<PickleGlobal> known = FindPickleGlobal(module, name);
+  if (!known.has_value() && is_script_) known = FindScriptGlobal(module, name);
   if (known.has_value()) {
     value.global = *known;
   } else {

@@ -22,9 +22,9 @@ namespace sconce::format {
 // message can name all of them; what it makes is never looked at.
 class PickleMachine {
  public:
-  // `is_stream`: other bytes may follow the pickle.
-  PickleMachine(ByteSpan pickle, absl::string_view name, bool is_stream = false)
-      : name_(ToStd(name)), is_stream_(is_stream) {
+  // `is_stream`: other bytes may follow the pickle. `is_script`: it is one of a TorchScript archive.
+  PickleMachine(ByteSpan pickle, absl::string_view name, bool is_stream = false, bool is_script = false)
+      : name_(ToStd(name)), is_stream_(is_stream), is_script_(is_script) {
     graph_.pickle_ = pickle;
   }
 
@@ -97,6 +97,7 @@ class PickleMachine {
 
   const std::string name_;
   const bool is_stream_;
+  const bool is_script_;
   PickleGraph graph_;
   size_t at_ = 0;
   size_t op_start_ = 0;

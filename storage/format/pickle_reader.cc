@@ -19,6 +19,7 @@ bool MadeByNew(PickleTag tag, size_t args) {
     case PickleTag::kOrderedDict:
     case PickleTag::kCounter:
     case PickleTag::kSet:
+    case PickleTag::kScriptClass:
       return args == 0;
     case PickleTag::kSize:
     case PickleTag::kParameter:
@@ -37,6 +38,7 @@ bool HasState(PickleTag tag) {
     case PickleTag::kOldTensorClass:
     case PickleTag::kNumpyReconstruct:
     case PickleTag::kNumpyDtype:
+    case PickleTag::kScriptClass:
       return true;
     default:
       return false;
@@ -304,6 +306,10 @@ absl::StatusOr<PickleGraph> ReadPickle(ByteSpan pickle, absl::string_view name) 
 
 absl::StatusOr<PickleGraph> ReadFirstPickle(ByteSpan stream, absl::string_view name) {
   return PickleMachine(stream.subspan(0, kMaxPickleBytes), name, /*is_stream=*/true).Run();
+}
+
+absl::StatusOr<PickleGraph> ReadArchivePickle(ByteSpan pickle, absl::string_view name) {
+  return PickleMachine(pickle, name, /*is_stream=*/false, /*is_script=*/true).Run();
 }
 
 }  // namespace sconce::format

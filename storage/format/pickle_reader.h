@@ -91,6 +91,9 @@ absl::StatusOr<PickleGraph> ReadPickle(ByteSpan pickle, absl::string_view name);
 // The same for the first of several pickles that follow each other: the result's pickle_bytes() is its length.
 absl::StatusOr<PickleGraph> ReadFirstPickle(ByteSpan stream, absl::string_view name);
 
+// The same for a pickle of a TorchScript archive, which may also name what FindScriptGlobal knows.
+absl::StatusOr<PickleGraph> ReadArchivePickle(ByteSpan pickle, absl::string_view name);
+
 }  // namespace sconce::format
 
 #endif  // SCONCE_STORAGE_FORMAT_PICKLE_READER_H_

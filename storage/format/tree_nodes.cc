@@ -48,6 +48,8 @@ absl::Status TreeNodes::Open(PickleIndex value, TreeFrame& frame) {
       return OpenCounter(value, args, frame);
     case PickleTag::kRebuildFromType:
       return OpenSubclass(args, frame);
+    case PickleTag::kScriptClass:
+      return OpenScriptObject(value, frame);
     case PickleTag::kNumpyReconstruct:
     case PickleTag::kNumpyFromBuffer:
       return OpenNumpyArray(value, frame);
@@ -86,6 +88,9 @@ absl::Status TreeNodes::OpenCall(PickleTag function, absl::Span<const PickleInde
       frame.kind = NodeKind::kNestedTensor;
       frame.todo.assign(args.begin(), args.end());
       return absl::OkStatus();
+    case PickleTag::kScriptList:
+    case PickleTag::kScriptTyped:
+      return OpenScriptContainer(function, args, frame);
     case PickleTag::kNumpyScalar:
       return OpenNumpyScalar(args, frame);
     case PickleTag::kNumpyDtype:
@@ -106,6 +111,28 @@ absl::Status TreeNodes::TakeDict(TreeFrame& frame, NodeKind kind, Args items) {
   if (keys_.Deduplicate(items, frame.todo)) return absl::OkStatus();
   frame.todo.clear();
   return MalformedValue("a dict has a key that cannot be one; keys are strs, numbers and the like, and tuples of them");
+}
+
+absl::Status TreeNodes::OpenScriptObject(PickleIndex value, TreeFrame& frame) {
+  const PickleIndex state = graph_.State(value);
+  if (state == PickleGraph::kAbsent) return TakeDict(frame, NodeKind::kDict, {});
+  if (graph_[state].kind == Kind::kDict) return TakeDict(frame, NodeKind::kDict, graph_.Items(state));
+  frame.kind = NodeKind::kTuple;  // what a __getstate__ of its own gave
+  frame.todo.push_back(state);
+  return absl::OkStatus();
+}
+
+absl::Status TreeNodes::OpenScriptContainer(PickleTag function, Args args, TreeFrame& frame) {
+  if (args.size() != (function == PickleTag::kScriptTyped ? 2u : 1u))
+    return MalformedValue("a list or dict of a TorchScript archive is made from something unexpected");
+  const Args items =
+      graph_[args[0]].kind == Kind::kList || graph_[args[0]].kind == Kind::kDict ? graph_.Items(args[0]) : Args();
+  SCONCE_RETURN_IF_ERROR(values_.Charge(items.size()));
+  if (graph_[args[0]].kind == Kind::kDict) return TakeDict(frame, NodeKind::kDict, items);
+  if (graph_[args[0]].kind != Kind::kList) return MalformedValue("a list or dict of a TorchScript archive is neither");
+  frame.kind = NodeKind::kList;
+  frame.todo.assign(items.begin(), items.end());
+  return absl::OkStatus();
 }
 
 absl::Status TreeNodes::TakeSet(TreeFrame& frame, Args elements) {

@@ -63,6 +63,9 @@ class TreeNodes {
   absl::Status OpenSparse(Args args, TreeFrame& frame);
   absl::Status OpenQuantized(Args args, TreeFrame& frame);
   absl::Status OpenSubclass(Args args, TreeFrame& frame);
+  // An object of a TorchScript class: its attributes.
+  absl::Status OpenScriptObject(PickleIndex value, TreeFrame& frame);
+  absl::Status OpenScriptContainer(PickleTag function, Args args, TreeFrame& frame);
   absl::Status OpenNumpyScalar(Args args, TreeFrame& frame);
   absl::Status OpenNumpyArray(PickleIndex value, TreeFrame& frame);
   // The elements of the container that a call takes as its one argument. They are read as part of the call, so each

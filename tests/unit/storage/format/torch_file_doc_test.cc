@@ -1,0 +1,52 @@
+// Holds the allow-list of docs/formats/torch_file.md against the code's.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "storage/format/pickle_globals.h"
+
+namespace sconce::format {
+namespace {
+
+// The names of the page's one ```globals block: lines of "module: name name ...".
+std::vector<std::string> DocumentedGlobals() {
+  const char* source = std::getenv("SCONCE_SOURCE_DIR");
+  std::ifstream page(std::string(source != nullptr ? source : ".") + "/docs/formats/torch_file.md");
+  EXPECT_TRUE(page.good());
+  std::vector<std::string> names;
+  std::string line;
+  bool inside = false;
+  while (std::getline(page, line)) {
+    if (line.rfind("```", 0) == 0) {
+      inside = line == "```globals";
+    } else if (inside) {
+      std::istringstream words(line.substr(line.find(':') + 1));
+      for (std::string word; words >> word;) names.push_back(line.substr(0, line.find(':')) + " " + word);
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+TEST(TorchFileDocTest, AllowListIsTheCodes) {
+  const std::vector<std::string> documented = DocumentedGlobals();
+  EXPECT_GT(documented.size(), 100u);
+  EXPECT_THAT(documented, ::testing::ElementsAreArray(AllPickleGlobals()));
+}
+
+TEST(AllPickleGlobalsTest, EachIsFound) {
+  for (const std::string& name : AllPickleGlobals()) {
+    const size_t space = name.find(' ');
+    EXPECT_TRUE(FindPickleGlobal(name.substr(0, space), name.substr(space + 1)).has_value()) << name;
+  }
+}
+
+}  // namespace
+}  // namespace sconce::format
