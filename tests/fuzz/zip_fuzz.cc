@@ -10,7 +10,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const sconce::format::ZipRecord& record : zip->records()) {
     if (record.data.data() < data || record.data.data() + record.data.size() > data + size) std::abort();
     if (zip->Find(record.name) != &record) std::abort();
-    (void)sconce::format::ZipReader::ReadStored(record);
+    const auto source = sconce::format::ZipReader::Source(record);
+    if (!source.ok()) continue;
+    const auto whole = sconce::format::ReadWholeRecord(*source);
+    if (whole.ok() && whole->bytes.size() != record.size_bytes) std::abort();
   }
   return 0;
 }
