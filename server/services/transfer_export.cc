@@ -15,6 +15,8 @@
 #include "server/services/message_buffers.h"
 #include "server/services/prepared_view.h"
 #include "server/services/transfer_calls.h"
+#include "storage/format/checkpoint_stream.h"
+#include "storage/format/safetensors_writer.h"
 #include "storage/format/storage_bytes.h"
 #include "storage/format/torch_writer.h"
 
@@ -22,11 +24,13 @@ namespace sconce::services {
 namespace {
 
 constexpr char kExport[] = "export";
+constexpr char kExportSafetensors[] = "export safetensors";
 // A resumed export computes what it skips, for the checksums at the file's end. So much of it before others have a
 // turn.
 constexpr int64_t kSkipBytes = int64_t{32} << 20;
 
-// ExportCheckpoint: the file torch.save would write, made message by message; of an opaque version the stored bytes.
+// ExportCheckpoint: the file torch.save or safetensors would write, made message by message; of an opaque version the
+// stored bytes.
 class ExportSource final : public rpc::DownloadSource {
  public:
   ExportSource(repository::Repository& repository, grpc::ByteBuffer request)
@@ -62,7 +66,9 @@ class ExportSource final : public rpc::DownloadSource {
         PreparedView::Open(repository_, {request.name(), wire::FromProto(request.selection()),
                                          wire::FromProto(request.device_mapping()), request.load_plan(), cast}));
     if (!view->opaque()) SCONCE_RETURN_IF_ERROR(CheckFormat(request.format()));
-    SCONCE_RETURN_IF_ERROR(view->CheckPlan(kExport, ToAbsl(request.plan())));
+    const bool safetensors = !view->opaque() && request.format() == v1::ExportCheckpointRequest::SAFETENSORS;
+    const char* const what = safetensors ? kExportSafetensors : kExport;
+    SCONCE_RETURN_IF_ERROR(view->CheckPlan(what, ToAbsl(request.plan())));
 
     v1::ExportCheckpointResponse::Header header;
     if (view->opaque()) {
@@ -71,15 +77,21 @@ class ExportSource final : public rpc::DownloadSource {
       header.set_file_bytes(stored_->size_bytes());
     } else {
       bytes_ = view->OpenBytes();
-      SCONCE_ASSIGN_OR_RETURN(file_,
-                              format::TorchFileStream::Create(view->manifest(), *bytes_, ToAbsl(view->Identity())));
+      if (safetensors) {
+        SCONCE_ASSIGN_OR_RETURN(auto file, format::SafetensorsStream::Create(view->manifest(), *bytes_));
+        for (const std::string& note : file->notes()) header.add_notes(note);
+        file_ = std::move(file);
+      } else {
+        SCONCE_ASSIGN_OR_RETURN(file_,
+                                format::TorchFileStream::Create(view->manifest(), *bytes_, ToAbsl(view->Identity())));
+      }
       SCONCE_RETURN_IF_ERROR(CheckOffset(request.offset()));
       first_ = request.offset();
       header.set_file_bytes(file_->size_bytes());
     }
     view_ = view;
     *header.mutable_checkpoint() = ToProto(view->info());
-    header.set_plan(view->Plan(kExport));
+    header.set_plan(view->Plan(what));
     AddMappedDevices(view->mapped_devices(), header.mutable_mapped_devices());
     AddCastDtypes(view->cast_dtypes(), header.mutable_cast_dtypes());
     call.SetResource(ToAbsl(header.checkpoint().name()));
@@ -93,11 +105,10 @@ class ExportSource final : public rpc::DownloadSource {
       case v1::ExportCheckpointRequest::PT:
         return absl::OkStatus();
       case v1::ExportCheckpointRequest::SAFETENSORS:
-        return MakeError(Reason::NOT_IMPLEMENTED, "exporting safetensors is not implemented in this release; use PT",
-                         {{"field", "format"}});
+        return absl::OkStatus();
       default:
-        return MakeError(Reason::ARGUMENT_INVALID, absl::StrCat("format ", format, " is unknown; use PT"),
-                         {{"field", "format"}});
+        return MakeError(Reason::ARGUMENT_INVALID,
+                         absl::StrCat("format ", format, " is unknown; use PT or SAFETENSORS"), {{"field", "format"}});
     }
   }
 
@@ -122,10 +133,10 @@ class ExportSource final : public rpc::DownloadSource {
   repository::Repository& repository_;
   grpc::ByteBuffer encoded_request_;  // until it is opened
   std::shared_ptr<const PreparedView> view_;
-  std::optional<StorageStream> stored_;            // of an opaque version
-  std::unique_ptr<format::StorageBytes> bytes_;    // of view_
-  std::unique_ptr<format::TorchFileStream> file_;  // over view_ and bytes_
-  int64_t first_ = 0;                              // first byte of file_ wanted
+  std::optional<StorageStream> stored_;             // of an opaque version
+  std::unique_ptr<format::StorageBytes> bytes_;     // of view_
+  std::unique_ptr<format::CheckpointStream> file_;  // over view_ and bytes_
+  int64_t first_ = 0;                               // first byte of file_ wanted
   const std::shared_ptr<MessageBuffers> buffers_ = std::make_shared<MessageBuffers>();
 };
 

@@ -147,7 +147,7 @@ CASES = {
     "a path that is not there": (export(selection={"root": "/nope"}), "NOT_FOUND", "PATH_NOT_FOUND", "/nope"),
     "a pattern that is none": (export(selection={"include": ["/[a"]}), "INVALID_ARGUMENT", "PATTERN_INVALID", "[a"),
     "a cast to what is no dtype": (export(cast={"dtype": "float15"}), "INVALID_ARGUMENT", "CAST_INVALID", "float8_e5m2"),
-    "safetensors": (export(format="SAFETENSORS"), "UNIMPLEMENTED", "NOT_IMPLEMENTED", ""),
+    "safetensors of a scalar": (export(format="SAFETENSORS", selection={"root": "/epoch"}), "INVALID_ARGUMENT", "FILE_UNSUPPORTED", "root"),
     "a page token of noise": (
         call("checkpoints", "ListCheckpoints", checkpoints.ListCheckpointsRequest(parent=RUN, page_token="noise")),
         "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID", "",

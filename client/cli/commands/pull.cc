@@ -1,3 +1,4 @@
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
@@ -26,12 +27,25 @@ absl::Status Report(const Context& context, const OutputFile& file,
                                   HumanBytes(header.file_bytes()));
   for (const std::string& line : MappedDeviceLines(header.mapped_devices())) absl::StrAppend(&text, "\n  ", line);
   for (const std::string& line : CastDtypeLines(header.cast_dtypes())) absl::StrAppend(&text, "\n  ", line);
+  for (const std::string& note : header.notes()) absl::StrAppend(&text, "\n  note: ", note);
   if (file.is_stdout()) {
     Note(text);
   } else {
     Print(absl::StrCat(text, "\n"));
   }
   return absl::OkStatus();
+}
+
+// By --format, else by the file's name.
+absl::StatusOr<v1::ExportCheckpointRequest::Format> FileFormat(const Args& args) {
+  const std::string format = args.Get("format");
+  if (format == "pt") return v1::ExportCheckpointRequest::PT;
+  if (format == "safetensors") return v1::ExportCheckpointRequest::SAFETENSORS;
+  if (args.Has("format")) {
+    return MakeError(Reason::ARGUMENT_INVALID, absl::StrCat("--format takes pt or safetensors, not ", Quoted(format)));
+  }
+  return absl::EndsWith(args.Get("output"), ".safetensors") ? v1::ExportCheckpointRequest::SAFETENSORS
+                                                            : v1::ExportCheckpointRequest::PT;
 }
 
 absl::Status Run(Context& context) {
@@ -45,6 +59,8 @@ absl::Status Run(Context& context) {
   }
   v1::ExportCheckpointRequest request;
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_name(), FullCheckpointName(args.positional()[0]));
+  SCONCE_ASSIGN_OR_RETURN(const v1::ExportCheckpointRequest::Format format, FileFormat(args));
+  request.set_format(format);
   *request.mutable_selection() = SelectionFrom(args);
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_device_mapping(), DeviceMappingFrom(args));
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_load_plan(), LoadPlanFrom(args));
@@ -67,14 +83,18 @@ Command PullCommand() {
   Command command{
       "pull",
       "[PROJECT/]RUN[@SELECTOR] -o FILE",
-      "fetch a version as a file that torch.load reads",
+      "fetch a version as a file that torch.load or safetensors reads",
       "SELECTOR is a version number, latest (the default), best or an alias. The device mapping is applied on the way "
       "out, so that the file\n"
       "loads on a machine that lacks the devices it was saved on. A broken transfer goes on where it broke.\n\n"
       "With --module or --into only what fits that model comes, under the model's names: a warm start for "
       "load_state_dict(strict=False).\n"
-      "--root is then the state_dict; see sconce plan.",
+      "--root is then the state_dict; see sconce plan.\n\n"
+      "A .safetensors file holds a flat dict of tensors: names are joined by dots, scalars become metadata, and what "
+      "it "
+      "cannot hold is said.",
       {{"output", 'o', "FILE", "where to; - is standard output"},
+       {"format", 0, "pt|safetensors", "kind of file (default: safetensors when FILE ends in .safetensors, else pt)"},
        {"report", 0, "text|json", "how to say what was pulled (default: text)"}},
       1,
       1,

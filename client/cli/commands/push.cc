@@ -16,6 +16,11 @@ namespace {
 // Pushes what is in the file: parsed here, so that only the tree and the tensors' bytes travel.
 absl::StatusOr<v1::Checkpoint> PushState(client::Client& client, const v1::PushHeader& header,
                                          const wire::SharedBytes& file, const client::Progress& progress) {
+  if (format::IsTorchScriptArchive(file.bytes)) {
+    Note(
+        "this is a TorchScript module, stored as its tensors and its code as text; `sconce module push` keeps it a "
+        "module");
+  }
   absl::StatusOr<format::TorchIndex> parsed = format::IndexCheckpointFile(file.bytes);
   if (HasReason(parsed.status(), Reason::PICKLE_GLOBAL_REFUSED)) {
     return Annotate(parsed.status(), "this file holds more than data");
@@ -67,7 +72,7 @@ absl::Status Run(Context& context) {
 Command PushCommand() {
   Command command{"push",
                   "FILE [PROJECT/]RUN",
-                  "store a torch.save file as a new version",
+                  "store a torch.save or safetensors file as a new version",
                   "The file is read here, without executing anything in it; only its tree and the bytes of its tensors "
                   "are sent. A file that holds\n"
                   "more than data (a whole pickled module) is refused, naming its classes: push state_dict() instead, "
