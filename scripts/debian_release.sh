@@ -34,7 +34,8 @@ mountpoint -q "$root/dev" || { mount --rbind /dev "$root/dev"; mount --make-rsla
 
 mkdir -p "$root/src"
 find "$root/src" -mindepth 1 -maxdepth 1 ! -name 'build*' -exec rm -rf {} +
-tar -c --exclude='./build*' --exclude=./.git --exclude=./sconce-data . | tar -x -C "$root/src"
+# Files get the time of this copy (-m): by their own, one changed before the last build in the root would pass as already built.
+tar -c --exclude='./build*' --exclude=./.git --exclude=./sconce-data . | tar -x -m -C "$root/src"
 
 if (($#)); then
   chroot "$root" env -C /src "$@"
