@@ -34,11 +34,24 @@ def peak_memory(server):
 
 @pytest.fixture(scope="module")
 def gibibyte(tmp_path_factory):
-    """A checkpoint of 1 GiB: tensors of 64 MiB of random bytes, no two alike."""
+    """A checkpoint of 1 GiB: tensors of 64 MiB of random floats, no two alike."""
     path = tmp_path_factory.mktemp("gibibyte") / "big.pt"
-    torch.save({"epoch": 1, "state": {f"layer{i}": torch.randint(-(1 << 62), 1 << 62, (8 * MIB,)) for i in range(16)}}, path)
+    torch.save({"epoch": 1, "state": {f"layer{i}": torch.rand(16 * MIB) for i in range(16)}}, path)
     yield path
     path.unlink()
+
+
+EXPORTS = {
+    "export": {},
+    "export as float16": {"cast": {"dtype": "float16"}},
+    "export of safetensors": {"format": stubs.transfer.ExportCheckpointRequest.SAFETENSORS},
+}
+
+
+def export_bytes(server, request):
+    name = "projects/default/runs/big/checkpoints/1"
+    messages = server.stubs().transfer.ExportCheckpoint(stubs.transfer.ExportCheckpointRequest(name=name, **request), timeout=300)
+    return sum(len(message.data) for message in messages)
 
 
 def warm(server, sconce, tmp_path):
@@ -63,15 +76,14 @@ def test_a_gibibyte_moves_the_server_by_less_than_100_mib(server, sconce, gibiby
         sconce("pull", "big@latest", "-o", out, "--map-location", "cpu")
         fetch_seconds = time.monotonic() - began
     growths["fetch"] = fetch["growth"]
-    rpc = server.stubs()
-    with peak_memory(server) as export:
-        total = 0
-        name = "projects/default/runs/big/checkpoints/1"
-        for message in rpc.transfer.ExportCheckpoint(stubs.transfer.ExportCheckpointRequest(name=name), timeout=300):
-            total += len(message.data)
-    growths["export"] = export["growth"]
+    exported = {}
+    for what, request in EXPORTS.items():
+        with peak_memory(server) as export:
+            exported[what] = export_bytes(server, request)
+        growths[what] = export["growth"]
     print({k: f"{v / MIB:.1f} MiB" for k, v in growths.items()}, f"push {push_seconds:.2f} s, fetch {fetch_seconds:.2f} s")
-    assert total > 1 << 30
+    assert exported["export"] > 1 << 30 and exported["export of safetensors"] > 1 << 30
+    assert 512 * MIB < exported["export as float16"] < 520 * MIB
     assert all(growth < 100 * MIB for growth in growths.values()), growths
     ours, theirs = torch.load(out), torch.load(gibibyte)
     assert all(torch.equal(ours["state"][k], v) for k, v in theirs["state"].items())
