@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "storage/format/node_layout.h"
 #include "storage/format/numpy_dtype.h"
 #include "storage/format/path.h"
 #include "storage/format/python_repr.h"
@@ -42,21 +43,6 @@ Dims ShapeOf(const Manifest& manifest, const Node& sizes) {
   Dims shape;
   for (const NodeIndex extent : sizes.children) shape.push_back(manifest.nodes[extent].integer);
   return shape;
-}
-
-bool IsTensorKind(NodeKind kind) {
-  switch (kind) {
-    case NodeKind::kTensor:
-    case NodeKind::kSparseTensor:
-    case NodeKind::kQuantizedTensor:
-    case NodeKind::kNestedTensor:
-    case NodeKind::kParameter:
-    case NodeKind::kTensorSubclass:
-    case NodeKind::kShardedTensor:
-      return true;
-    default:
-      return false;
-  }
 }
 
 // What is to be said about one node, without its place.

@@ -66,6 +66,21 @@ NodeLayout LayoutOf(NodeKind kind) {
   return layout;
 }
 
+bool IsTensorKind(NodeKind kind) {
+  switch (kind) {
+    case NodeKind::kTensor:
+    case NodeKind::kSparseTensor:
+    case NodeKind::kQuantizedTensor:
+    case NodeKind::kNestedTensor:
+    case NodeKind::kParameter:
+    case NodeKind::kTensorSubclass:
+    case NodeKind::kShardedTensor:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void AppendLeafRecord(const Node& node, std::string& out) {
   const NodeLayout layout = LayoutOf(node.kind);
   out.push_back(static_cast<char>(node.kind));

@@ -21,6 +21,9 @@ NodeLayout LayoutOf(NodeKind kind);
 
 inline constexpr uint8_t kLastNodeKind = static_cast<uint8_t>(NodeKind::kShardedTensor);
 
+// True for every kind that is a tensor to Python, whatever it is made of: also a Parameter, a subclass, a sharded one.
+bool IsTensorKind(NodeKind kind);
+
 // Appends the record up to the references, which depend on how nodes are numbered.
 void AppendLeafRecord(const Node& node, std::string& out);
 

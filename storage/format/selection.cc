@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "storage/format/node_layout.h"
 #include "storage/format/path.h"
 #include "storage/format/pattern_set.h"
 #include "storage/format/subtree_copier.h"
@@ -22,20 +23,7 @@ namespace {
 
 // What include decides about: everything that has a storage. The rest are scalars, which stay.
 bool IsData(NodeKind kind) {
-  switch (kind) {
-    case NodeKind::kNumpyArray:
-    case NodeKind::kTensor:
-    case NodeKind::kSparseTensor:
-    case NodeKind::kQuantizedTensor:
-    case NodeKind::kNestedTensor:
-    case NodeKind::kParameter:
-    case NodeKind::kTensorSubclass:
-    case NodeKind::kStorage:
-    case NodeKind::kShardedTensor:
-      return true;
-    default:
-      return false;
-  }
+  return IsTensorKind(kind) || kind == NodeKind::kNumpyArray || kind == NodeKind::kStorage;
 }
 
 class Selector final : public TreeVisitor {

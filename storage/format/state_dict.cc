@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "storage/format/entries.h"
 #include "storage/format/key_rules.h"
+#include "storage/format/node_layout.h"
 #include "storage/format/path.h"
 #include "storage/format/subtree_copier.h"
 
@@ -19,21 +20,6 @@ namespace {
 constexpr size_t kMaxPlacesNamed = 5;
 // A module's entry in `_metadata` is {'version': 2} and little more; what has more is not looked through.
 constexpr size_t kMaxLocalMetadata = 64;
-
-bool IsTensor(NodeKind kind) {
-  switch (kind) {
-    case NodeKind::kTensor:
-    case NodeKind::kSparseTensor:
-    case NodeKind::kQuantizedTensor:
-    case NodeKind::kNestedTensor:
-    case NodeKind::kParameter:
-    case NodeKind::kTensorSubclass:
-    case NodeKind::kShardedTensor:
-      return true;
-    default:
-      return false;
-  }
-}
 
 bool IsDict(NodeKind kind) {
   return kind == NodeKind::kDict || kind == NodeKind::kOrderedDict;
@@ -45,7 +31,7 @@ bool LooksLikeStateDict(const Manifest& manifest, const Node& node) {
   bool has_tensor = false;
   for (size_t i = 0; i + 1 < node.children.size(); i += 2) {
     if (manifest.nodes[node.children[i]].kind != NodeKind::kStr) return false;
-    has_tensor = has_tensor || IsTensor(manifest.nodes[node.children[i + 1]].kind);
+    has_tensor = has_tensor || IsTensorKind(manifest.nodes[node.children[i + 1]].kind);
   }
   return has_tensor;
 }
@@ -121,7 +107,7 @@ absl::StatusOr<StateDict> ReadStateDict(const Manifest& manifest, absl::string_v
     SourceKey& key = result.keys.emplace_back();
     key.key = name.text;
     key.value = dict.children[i + 1];
-    key.is_tensor = IsTensor(manifest.nodes[key.value].kind);
+    key.is_tensor = IsTensorKind(manifest.nodes[key.value].kind);
     if (!key.is_tensor) continue;
     has_tensor = true;
     const auto [first, is_new] = described.try_emplace(key.value, result.keys.size() - 1);
