@@ -1,6 +1,5 @@
 #include "storage/format/glob.h"
 
-#include <chrono>
 #include <random>
 
 #include "tests/support/status_matchers.h"
@@ -94,14 +93,13 @@ TEST(GlobTest, RefusesWhatItCannotRead) {
   EXPECT_THAT(Glob::Compile(std::string(5000, 'a')), FailsWith(Reason::PATTERN_INVALID));
 }
 
+// A matcher that goes back would not end before ctest's limit, nor ever.
 TEST(GlobTest, ManyStarsTakeNoMoreThanLengthTimesSize) {
   std::string pattern = "/";
   for (int i = 0; i < 400; ++i) pattern += "*a**[ab]?";
   const auto glob = *Glob::Compile(pattern + "x");
   const std::string path = "/" + std::string(10'000, 'a');
-  const auto start = std::chrono::steady_clock::now();
   EXPECT_FALSE(glob.Matches(path));
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 // The plainest matcher there is, to hold the compiled one against.

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
-#include <chrono>
 #include <cstring>
 #include <string>
 
@@ -229,12 +228,8 @@ TEST(TorchFileStreamTest, HundredThousandTensorsGoOutAndIn) {
   b.OrderedDict(items);
   const Manifest manifest = b.Build();
   PatternBytes unused;
-  const auto start = std::chrono::steady_clock::now();
   ASSERT_OK_AND_ASSIGN(const std::string file, WriteTorchFile(manifest, unused, size_t{1} << 20));
   ASSERT_OK_AND_ASSIGN(const TorchFile read, ReadTorchFile(AsBytes(file)));
-  const auto took = std::chrono::steady_clock::now() - start;
-  RecordProperty("milliseconds", static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
-  EXPECT_LT(took, std::chrono::seconds(30));  // about one; slow machines and sanitizers get their time
   EXPECT_EQ(read.manifest.tensors.size(), static_cast<size_t>(kTensors));
   EXPECT_TRUE(EncodeManifest(read.manifest) == EncodeManifest(manifest));
 }
