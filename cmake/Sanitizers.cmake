@@ -4,4 +4,7 @@ if(SCONCE_SANITIZE)
     add_compile_options(-Wno-maybe-uninitialized)  # gcc's own manual: with sanitizers it warns of what is not there
   endif()
   add_link_options(-fsanitize=${SCONCE_SANITIZE})
+  if(SCONCE_SANITIZE STREQUAL "thread")
+    set(SCONCE_TEST_ENVIRONMENT ";TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.txt")
+  endif()
 endif()

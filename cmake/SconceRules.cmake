@@ -40,7 +40,7 @@ function(sconce_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
-    ENVIRONMENT "SCONCE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SCONCE_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
+    ENVIRONMENT "SCONCE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SCONCE_BIN_DIR=${CMAKE_BINARY_DIR}/bin${SCONCE_TEST_ENVIRONMENT}")
 endfunction()
 
 # sconce_script_test(NAME COMMAND program args ... [LABELS ...] [TIMEOUT seconds] [SERIAL]): any program that ctest runs as one test,
