@@ -49,6 +49,7 @@ class FrozenCatalog final : public CatalogReader {
 
 std::shared_ptr<const MemoryCatalog::Records> MemoryCatalog::Current() const {
   MutexLock lock(&mu_);
+  handed_out_ = true;
   return records_;
 }
 
@@ -77,7 +78,8 @@ absl::StatusOr<int64_t> MemoryCatalog::Apply(const ChangeSet& change) {
     const bool holds = it == records_->end() ? !condition.value : condition.value == it->second;
     if (!holds) return ConditionFailed(condition.key);
   }
-  if (records_.use_count() > 1) records_ = std::make_shared<Records>(*records_);
+  // Not by use_count(): that it is 1 again does not order this change after what the last reader read.
+  if (std::exchange(handed_out_, false)) records_ = std::make_shared<Records>(*records_);
   for (const std::string& key : change.deletes) records_->erase(key);
   for (const auto& [key, value] : change.puts) (*records_)[key] = value;
   for (const std::string& entry : change.log) (*records_)[LogKey(++revision_)] = entry;

@@ -31,8 +31,9 @@ class MemoryCatalog final : public Catalog {
   std::shared_ptr<const Records> Current() const;
 
   mutable Mutex mu_;
-  std::shared_ptr<Records> records_ ABSL_GUARDED_BY(mu_) =
-      std::make_shared<Records>();  // copied when a reader holds it
+  // Copied before the next change once a reader has it.
+  std::shared_ptr<Records> records_ ABSL_GUARDED_BY(mu_) = std::make_shared<Records>();
+  mutable bool handed_out_ ABSL_GUARDED_BY(mu_) = false;
   int64_t revision_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
   int spared_ ABSL_GUARDED_BY(mu_) = 0;
