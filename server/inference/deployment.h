@@ -16,8 +16,8 @@ namespace sconce::inference {
 
 struct WeightsRef {
   RunId run;
-  std::string selector;    // a version number, "latest", "best" or an alias
-  std::string path;        // of the state_dict in the tree; "" is the root
+  std::string selector;         // a version number, "latest", "best" or an alias
+  std::string path;             // of the state_dict in the tree; "" is the root
   format::KeyRules rules = {};  // for its keys
   MatchPolicy match = {};
   friend bool operator==(const WeightsRef& a, const WeightsRef& b) {
