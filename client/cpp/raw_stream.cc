@@ -66,9 +66,19 @@ class RawStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuffer
 
   grpc::ClientContext& context() { return *context_; }
 
-  void OnWriteDone(bool ok) override { Done(write_pending_, write_ok_, ok); }
-  void OnWritesDoneDone(bool ok) override { Done(write_pending_, write_ok_, ok); }
-  void OnReadDone(bool ok) override { Done(read_pending_, read_ok_, ok); }
+  void OnWriteDone(bool ok) override {
+    MutexLock lock(&mu_);
+    write_pending_ = false;
+    write_ok_ = ok;
+    changed_.SignalAll();
+  }
+  void OnWritesDoneDone(bool ok) override { OnWriteDone(ok); }
+  void OnReadDone(bool ok) override {
+    MutexLock lock(&mu_);
+    read_pending_ = false;
+    read_ok_ = ok;
+    changed_.SignalAll();
+  }
   void OnDone(const grpc::Status& status) override {
     MutexLock lock(&mu_);
     status_ = status;
@@ -77,13 +87,6 @@ class RawStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuffer
   }
 
  private:
-  void Done(bool& pending, bool& result, bool ok) {
-    MutexLock lock(&mu_);
-    pending = false;
-    result = ok;
-    changed_.SignalAll();
-  }
-
   const std::unique_ptr<grpc::ClientContext> context_;
   grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer> stub_;
   Mutex mu_;

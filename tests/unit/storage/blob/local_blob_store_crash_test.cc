@@ -139,7 +139,8 @@ TEST(LocalBlobStoreCrashTest, DirectoriesThatAreThereAreNotTakenAsDurable) {
   FaultFileSystem fs(directory.path());
   Journal journal;
   for (int shard = 0; shard < 256; ++shard) {  // made by a process that was killed before it synced them
-    const std::string name = ToHex(ByteSpan{{static_cast<uint8_t>(shard)}});
+    const auto byte = static_cast<uint8_t>(shard);
+    const std::string name = ToHex(ByteSpan(&byte, 1));
     ASSERT_OK(fs.CreateDirectories(directory / "blobs/0000000000000001/" + name));
   }
   ASSERT_OK_AND_ASSIGN(const std::unique_ptr<LocalBlobStore> store, OpenStore(fs, directory.path()));
