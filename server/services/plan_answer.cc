@@ -44,23 +44,15 @@ int64_t Count(const std::vector<Item>& list) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PlanAnswer>> PlanAnswer::Make(repository::Repository& repository, rpc::CallScope& scope,
-                                                             const v1::PlanLoadRequest& first,
-                                                             const std::vector<v1::PlanLoadRequest>& more_keys) {
-  SCONCE_ASSIGN_OR_RETURN(const repository::CheckpointRef ref, CheckpointRefFromName(ToAbsl(first.name())));
-  scope.SetResource(ToAbsl(first.name()));
-  if (first.target_class().size() > kMaxClassNameBytes) {
+                                                             const v1::PlanLoadRequest& request) {
+  SCONCE_ASSIGN_OR_RETURN(const repository::CheckpointRef ref, CheckpointRefFromName(ToAbsl(request.name())));
+  scope.SetResource(ToAbsl(request.name()));
+  if (request.target_class().size() > kMaxClassNameBytes) {
     return MakeError(Reason::ARGUMENT_INVALID,
                      absl::StrCat("target_class is longer than ", kMaxClassNameBytes, " bytes"),
                      {{"field", "target_class"}});
   }
-  SCONCE_ASSIGN_OR_RETURN(WarmStart wanted, ReadLoadPlan(repository, first.plan()));
-  if (!more_keys.empty() && !first.plan().module().empty()) {
-    return MakeError(Reason::ARGUMENT_INVALID, "both a module and target_keys are given; give one of them");
-  }
-  for (const v1::PlanLoadRequest& more : more_keys) {
-    if (!wanted.target.has_value()) wanted.target.emplace();
-    for (const v1::TargetKey& key : more.plan().target_keys()) wanted.target->keys.push_back(wire::FromProto(key));
-  }
+  SCONCE_ASSIGN_OR_RETURN(WarmStart wanted, ReadLoadPlan(repository, request.plan()));
   if (!wanted.target.has_value()) {
     return MakeError(Reason::ARGUMENT_INVALID, "there is no target; give plan.module or plan.target_keys",
                      {{"field", "plan.target_keys"}});
@@ -78,14 +70,15 @@ absl::StatusOr<std::unique_ptr<PlanAnswer>> PlanAnswer::Make(repository::Reposit
         {{"checkpoint", summary.checkpoint().name()}});
   }
   SCONCE_ASSIGN_OR_RETURN(const format::Selected selected,
-                          format::Select(open->manifest(), wire::FromProto(first.selection())));
+                          format::Select(open->manifest(), wire::FromProto(request.selection())));
   answer->target_ = *std::move(wanted.target);
   const format::LoadTarget& target = answer->target_;
-  SCONCE_ASSIGN_OR_RETURN(answer->source_, format::ReadStateDict(selected.manifest, ToAbsl(first.selection().root())));
+  SCONCE_ASSIGN_OR_RETURN(answer->source_,
+                          format::ReadStateDict(selected.manifest, ToAbsl(request.selection().root())));
   SCONCE_ASSIGN_OR_RETURN(answer->plan_, format::PlanLoad(selected.manifest, answer->source_, wanted.rules, target));
   const format::LoadPlan& plan = answer->plan_;
   const std::string class_name =
-      first.target_class().empty() ? std::string(ToStd(DefaultClassName(target))) : first.target_class();
+      request.target_class().empty() ? std::string(ToStd(DefaultClassName(target))) : request.target_class();
   SCONCE_RETURN_IF_ERROR(CheckAgainst(wanted, target, plan, ToAbsl(class_name)));
 
   summary.set_target_key_count(Count(target.keys));

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "sconce/v1/checkpoint_service.pb.h"
@@ -16,10 +15,9 @@ namespace sconce::services {
 // A plan that was made, and how far its lists have been told. Used by one thread at a time.
 class PlanAnswer {
  public:
-  // `first` is the request, `more_keys` belong to its target too. What PlanLoad can fail with.
+  // What PlanLoad can fail with.
   static absl::StatusOr<std::unique_ptr<PlanAnswer>> Make(repository::Repository& repository, rpc::CallScope& scope,
-                                                          const v1::PlanLoadRequest& first,
-                                                          const std::vector<v1::PlanLoadRequest>& more_keys);
+                                                          const v1::PlanLoadRequest& request);
 
   // Adds what comes next, the summary first, until the response has about `max_bytes` or `max_keys` keys.
   void Fill(size_t max_bytes, size_t max_keys, v1::PlanLoadResponse& response);

@@ -28,7 +28,7 @@ absl::Status TooLarge(absl::string_view what, size_t count) {
 
 using PlanReactor = grpc::ServerBidiReactor<v1::PlanLoadRequest, v1::PlanLoadResponse>;
 
-// Requests are kept as they are until the client has sent all of them; their bytes stay in the server's budget.
+// Requests are put together until the client has sent all of them; their bytes stay in the server's budget.
 class PlanStream final : public rpc::StreamCall<PlanReactor> {
  public:
   PlanStream(rpc::CallRuntime& runtime, grpc::CallbackServerContext* context, const rpc::CallSpec& spec,
@@ -77,8 +77,10 @@ class PlanStream final : public rpc::StreamCall<PlanReactor> {
     if (first_ == nullptr) {
       first_ = std::make_unique<v1::PlanLoadRequest>(std::move(arriving_));
     } else {
-      more_.push_back(std::move(arriving_));
-      SCONCE_RETURN_IF_ERROR(CheckOnlyKeys(more_.back()));
+      SCONCE_RETURN_IF_ERROR(CheckOnlyKeys(arriving_));
+      for (v1::TargetKey& key : *arriving_.mutable_plan()->mutable_target_keys()) {
+        *first_->mutable_plan()->add_target_keys() = std::move(key);
+      }
     }
     arriving_.Clear();
     return absl::OkStatus();
@@ -100,12 +102,11 @@ class PlanStream final : public rpc::StreamCall<PlanReactor> {
       status = MakeError(Reason::STREAM_PROTOCOL_VIOLATED, "the stream ended before its first message");
     }
     if (status.ok()) {
-      absl::StatusOr<std::unique_ptr<PlanAnswer>> answer = PlanAnswer::Make(repository_, scope(), *first_, more_);
+      absl::StatusOr<std::unique_ptr<PlanAnswer>> answer = PlanAnswer::Make(repository_, scope(), *first_);
       status = answer.status();
       if (status.ok()) answer_ = *std::move(answer);
     }
     first_.reset();
-    more_.clear();
     reserved_.clear();
     if (status.ok()) {
       WriteNext();
@@ -126,8 +127,7 @@ class PlanStream final : public rpc::StreamCall<PlanReactor> {
   v1::PlanLoadResponse leaving_;  // gRPC's between StartWrite and OnWriteDone
 
   // Used by one reaction or task at a time: reads come first, then the plan, then writes.
-  std::unique_ptr<v1::PlanLoadRequest> first_;
-  std::vector<v1::PlanLoadRequest> more_;
+  std::unique_ptr<v1::PlanLoadRequest> first_;  // and the keys of those after it
   std::vector<rpc::ByteReservation> reserved_;
   int64_t bytes_ = 0;
   size_t keys_ = 0;
@@ -140,7 +140,7 @@ absl::Status PlanLoad(repository::Repository& repository, rpc::CallScope& scope,
                       v1::PlanLoadResponse& response) {
   const auto keys = static_cast<size_t>(request.plan().target_keys_size());
   if (keys > kMaxUnaryKeys) return TooLarge("target keys", keys);
-  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<PlanAnswer> answer, PlanAnswer::Make(repository, scope, request, {}));
+  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<PlanAnswer> answer, PlanAnswer::Make(repository, scope, request));
   answer->Fill(kMaxUnaryAnswerBytes, kMaxUnaryKeys, response);
   if (answer->done()) return absl::OkStatus();
   const v1::PlanLoadResponse::Summary& summary = response.summary();

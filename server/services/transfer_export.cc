@@ -103,7 +103,6 @@ class ExportSource final : public rpc::DownloadSource {
     switch (format) {
       case v1::ExportCheckpointRequest::FORMAT_UNSPECIFIED:
       case v1::ExportCheckpointRequest::PT:
-        return absl::OkStatus();
       case v1::ExportCheckpointRequest::SAFETENSORS:
         return absl::OkStatus();
       default:

@@ -179,6 +179,20 @@ TEST_F(PlanCallsTest, WhatCannotBePlannedIsSaid) {
   EXPECT_THAT(Call(&Stub::PlanLoad, request), FailsWith(Reason::CHECKPOINT_NOT_FOUND));
 }
 
+TEST_F(PlanCallsTest, AStreamsKeysMayAllComeAfterItsFirstMessage) {
+  PushModel();
+  std::vector<v1::PlanLoadRequest> requests(2);
+  requests[0] = Request();
+  requests[1].mutable_plan()->mutable_target_keys()->Swap(requests[0].mutable_plan()->mutable_target_keys());
+  requests[0].mutable_plan()->set_min_match(0.3);
+  ASSERT_OK_AND_ASSIGN(const v1::PlanLoadResponse answer, Stream(requests));
+  EXPECT_EQ(answer.summary().matched_count(), 1);
+  requests[0].mutable_plan()->set_min_match(0.5);
+  EXPECT_THAT(Stream(requests), FailsWith(Reason::MATCH_RATE_TOO_LOW));
+  requests[0].mutable_plan()->set_module("projects/default/runs/r/modules/m");
+  EXPECT_THAT(Stream(requests), FailsWith(Reason::ARGUMENT_INVALID, HasSubstr("both a module and target_keys")));
+}
+
 TEST_F(PlanCallsTest, LargeTargetsAreForTheStream) {
   PushModel();
   v1::PlanLoadRequest request = Request();
