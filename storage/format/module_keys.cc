@@ -13,11 +13,10 @@
 #include "absl/strings/strip.h"
 #include "base/error.h"
 #include "base/status_macros.h"
-#include "storage/format/open_checkpoint.h"
 #include "storage/format/pickle_globals.h"
 #include "storage/format/record_source.h"
 #include "storage/format/script_pickle.h"
-#include "storage/format/zip_reader.h"
+#include "storage/format/torch_archive.h"
 
 namespace sconce::format {
 namespace {
@@ -55,7 +54,7 @@ absl::flat_hash_set<std::string> QuotedWords(absl::string_view text) {
 // The classes of an archive, each file of code/ read when the first of its classes is asked for.
 class ScriptClasses {
  public:
-  ScriptClasses(const ZipReader& zip, std::string folder) : zip_(zip), folder_(std::move(folder)) {}
+  explicit ScriptClasses(const TorchArchive& archive) : archive_(archive) {}
 
   // `global` is "__torch__.torch.nn.modules.linear\nLinear" as in the pickle; null when the code has no such class.
   absl::StatusOr<const ScriptClass*> Find(absl::string_view global) {
@@ -68,7 +67,7 @@ class ScriptClasses {
 
  private:
   absl::Status ReadFile(const std::string& file) {
-    const ZipRecord* const record = zip_.Find(absl::StrCat(folder_, "code/", file));
+    const ZipRecord* const record = archive_.Find(absl::StrCat("code/", file));
     if (record == nullptr) return absl::OkStatus();
     SCONCE_ASSIGN_OR_RETURN(const RecordSource source, ZipReader::Source(*record));
     SCONCE_ASSIGN_OR_RETURN(const RecordPiece code, ReadWholeRecord(source, kMaxCodeBytes));
@@ -90,8 +89,7 @@ class ScriptClasses {
     return absl::OkStatus();
   }
 
-  const ZipReader& zip_;
-  const std::string folder_;
+  const TorchArchive& archive_;
   absl::flat_hash_set<std::string> files_;
   absl::flat_hash_map<std::string, ScriptClass> classes_;  // by file and name
 };
@@ -215,16 +213,14 @@ class ModuleWalk {
 }  // namespace
 
 absl::StatusOr<LoadTarget> TargetOfModule(ByteSpan archive) {
-  SCONCE_RETURN_IF_ERROR(CheckTorchScriptArchive(archive));
-  SCONCE_ASSIGN_OR_RETURN(const ZipReader zip, ZipReader::Open(archive));
-  const absl::string_view first = zip.records().front().name;
-  const std::string folder = absl::StrCat(first.substr(0, first.find('/')), "/");
-  const ZipRecord* const tree = zip.Find(absl::StrCat(folder, "data.pkl"));
+  SCONCE_ASSIGN_OR_RETURN(const TorchArchive module, TorchArchive::Open(archive));
+  if (module.Find("constants.pkl") == nullptr) return Invalid("not a TorchScript module: it has no constants.pkl");
+  const ZipRecord* const tree = module.Find("data.pkl");
   if (tree == nullptr) return Invalid("the module has no data.pkl");
   SCONCE_ASSIGN_OR_RETURN(const RecordSource source, ZipReader::Source(*tree));
   SCONCE_ASSIGN_OR_RETURN(const RecordPiece pickle, ReadWholeRecord(source, kMaxPickleBytes));
   SCONCE_ASSIGN_OR_RETURN(const ScriptPickle values, ReadScriptPickle(pickle.bytes));
-  ScriptClasses classes(zip, folder);
+  ScriptClasses classes(module);
   return ModuleWalk(values, classes).Run(values.root);
 }
 

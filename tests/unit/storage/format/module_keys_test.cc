@@ -4,7 +4,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/match.h"
 #include "storage/format/script_pickle.h"
+#include "storage/format/zip_reader.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/status_matchers.h"
 
@@ -52,6 +54,22 @@ TEST(ModuleKeysTest, ModulesWithoutTensorsHaveNoKeys) {
 TEST(ModuleKeysTest, ACheckpointIsNoModule) {
   const std::string archive = ReadModule("state_dict.pt");
   EXPECT_THAT(TargetOfModule(AsBytes(ToAbsl(archive))), FailsWith(Reason::MODULE_INVALID));
+}
+
+// A module's weights may be gigabytes, and what its keys are does not depend on them.
+TEST(ModuleKeysTest, TheTensorsBytesAreNotRead) {
+  std::string archive = ReadModule("torchscript/linear.pt");
+  ASSERT_OK_AND_ASSIGN(const ZipReader zip, ZipReader::Open(AsBytes(ToAbsl(archive))));
+  int tensors = 0;
+  for (const ZipRecord& record : zip.records()) {
+    if (!absl::StrContains(record.name, "/data/")) continue;
+    ++tensors;
+    archive[static_cast<size_t>(record.data.data() - AsBytes(ToAbsl(archive)).data())] ^=
+        1;  // its checksum is wrong now
+  }
+  ASSERT_GT(tensors, 0);
+  ASSERT_OK_AND_ASSIGN(const LoadTarget target, TargetOfModule(AsBytes(ToAbsl(archive))));
+  EXPECT_EQ(target.keys.size(), 7u);
 }
 
 // Whatever is done to the archive's bytes ends with an error or with keys.
