@@ -237,13 +237,4 @@ absl::StatusOr<RecordSource> ZipReader::Source(const ZipRecord& record) {
   return source;
 }
 
-absl::StatusOr<ByteSpan> ZipReader::ReadStored(const ZipRecord& record) {
-  SCONCE_ASSIGN_OR_RETURN(const RecordSource source, Source(record));
-  if (source.deflated) {
-    return MakeError(Reason::FILE_UNSUPPORTED, absl::StrCat("record ", Quoted(record.name), " is compressed"));
-  }
-  SCONCE_ASSIGN_OR_RETURN(const RecordPiece whole, ReadWholeRecord(source));
-  return whole.bytes;
-}
-
 }  // namespace sconce::format

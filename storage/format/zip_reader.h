@@ -48,10 +48,6 @@ class ZipReader {
   // deflate.
   static absl::StatusOr<RecordSource> Source(const ZipRecord& record);
 
-  // The bytes of a record that is stored plainly. FILE_UNSUPPORTED when it is compressed or encrypted; FILE_MALFORMED
-  // when the checksum is there and does not fit.
-  static absl::StatusOr<ByteSpan> ReadStored(const ZipRecord& record);
-
  private:
   std::vector<ZipRecord> records_;
   absl::flat_hash_map<absl::string_view, uint32_t> by_name_;

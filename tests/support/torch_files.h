@@ -16,6 +16,7 @@
 #include "storage/format/storage_bytes.h"
 #include "storage/format/torch_reader.h"
 #include "storage/format/torch_writer.h"
+#include "storage/format/zip_reader.h"
 #include "storage/format/zip_writer.h"
 
 namespace sconce::format {
@@ -50,6 +51,14 @@ inline absl::StatusOr<std::string> WriteTorchFile(const Manifest& manifest, Stor
     SCONCE_RETURN_IF_ERROR(stream->Read(absl::MakeSpan(data + at, std::min(piece, file.size() - at))));
   }
   return file;
+}
+
+// The content of a record that is in no way compressed, its checksum checked.
+inline absl::StatusOr<ByteSpan> ReadRecord(const ZipRecord& record) {
+  SCONCE_ASSIGN_OR_RETURN(const RecordSource source, ZipReader::Source(record));
+  SCONCE_ASSIGN_OR_RETURN(const RecordPiece whole, ReadWholeRecord(source));
+  if (whole.owner != nullptr) return absl::InvalidArgumentError("the record is compressed");
+  return whole.bytes;
 }
 
 // A zip archive of these records, as PyTorch lays it out.

@@ -77,7 +77,7 @@ TEST(TorchFileStreamTest, RecordsAreInPyTorchsOrder) {
   EXPECT_THAT(names, ::testing::ElementsAre("archive/data.pkl", "archive/.format_version", "archive/.storage_alignment",
                                             "archive/byteorder", "archive/data/0", "archive/data/1", "archive/data/2",
                                             "archive/version", "archive/.data/serialization_id"));
-  ASSERT_OK_AND_ASSIGN(const ByteSpan id, ZipReader::ReadStored(zip.records().back()));
+  ASSERT_OK_AND_ASSIGN(const ByteSpan id, ReadRecord(zip.records().back()));
   EXPECT_EQ(id.size(), 40u);
 }
 
@@ -136,7 +136,7 @@ TEST(TorchFileStreamTest, NumpyArraysAreStreamedIntoThePickle) {
   }
   ASSERT_OK_AND_ASSIGN(const ZipReader zip, ZipReader::Open(AsBytes(whole)));
   ASSERT_EQ(zip.records().size(), 7u) << "a record for the tensor's storage only";
-  ASSERT_OK_AND_ASSIGN(const ByteSpan pickle, ZipReader::ReadStored(zip.records()[0]));
+  ASSERT_OK_AND_ASSIGN(const ByteSpan pickle, ReadRecord(zip.records()[0]));
   for (const auto& [storage, size] : {std::pair<StorageIndex, size_t>{0, 70'000}, {2, 2'000}}) {
     std::vector<uint8_t> bytes(size);
     ASSERT_OK(pattern.Read(storage, 0, absl::MakeSpan(bytes)));

@@ -50,7 +50,7 @@ TEST(ZipPlanTest, MoreThan65535Records) {
   const std::string zip = MakeZip(records);
   ASSERT_OK_AND_ASSIGN(const ZipReader reader, ZipReader::Open(AsBytes(zip)));
   ASSERT_EQ(reader.records().size(), records.size());
-  ASSERT_OK_AND_ASSIGN(const ByteSpan data, ZipReader::ReadStored(*reader.Find("archive/data/69999")));
+  ASSERT_OK_AND_ASSIGN(const ByteSpan data, ReadRecord(*reader.Find("archive/data/69999")));
   EXPECT_EQ(ToStd(AsText(data)), "69999");
 }
 
