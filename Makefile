@@ -8,7 +8,7 @@ help: ## this list
 demo: ## build, start a server on a temporary store, push, fetch, deploy, infer, check, stop
 	@scripts/demo.sh
 
-test: ## build and run the tests (under 25 minutes on 2 cores)
+test: ## build and run the tests
 	@scripts/test.sh
 
 test-long: ## what is run before an issue is closed: TSan, clang, 1,000 kills, long fuzzing, other Debian releases
