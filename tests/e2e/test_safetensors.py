@@ -106,6 +106,22 @@ def test_the_library_reads_what_comes_out(sconce, run, tmp_path):
     assert theirs.read_bytes() == out.read_bytes()
 
 
+def test_a_cast_goes_into_the_file(sconce, run, tmp_path):
+    path, out, back = tmp_path / "in.pt", tmp_path / "out.safetensors", tmp_path / "back.pt"
+    weight = torch.randn(600, 500)
+    torch.save({"w": weight, "tied": weight, "t": weight.t(), "small": torch.randn(9), "i": torch.arange(9)}, path)
+    sconce("push", path, run)
+    sconce("pull", f"{run}@latest", "-o", out, "--dtype", "float16")
+    assert out.stat().st_size < 3 * weight.numel() * 2 + 4096
+    sconce("push", out, f"{run}-back")
+    sconce("pull", f"{run}-back@latest", "-o", back)
+    loaded = torch.load(back)
+    assert set(loaded) == {"w", "tied", "t", "small", "i"}
+    for name, expected in torch.load(path).items():
+        wanted = expected.half() if expected.is_floating_point() else expected
+        assert loaded[name].dtype == wanted.dtype and torch.equal(loaded[name], wanted), name
+
+
 def test_a_damaged_record_is_never_stored(rpc, sconce, run, tmp_path):
     path = tmp_path / "in.pt"
     torch.save({"w": torch.zeros(100000)}, path)
