@@ -67,6 +67,7 @@ class Blob {
   virtual absl::StatusOr<ByteSpan> Read(int64_t offset, int64_t size_bytes) const = 0;
   // The footer's bytes as given to Seal; CHUNK_CORRUPT when they do not match their checksum.
   virtual absl::StatusOr<ByteSpan> Footer() const = 0;
+  virtual int64_t footer_offset() const = 0;  // where they stand; ReadFooter in footer.h decodes them
   virtual int fd() const = 0;  // borrowed, read-only
 };
 

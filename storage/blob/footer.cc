@@ -158,6 +158,11 @@ absl::StatusOr<FooterView> DecodeFooter(ByteSpan footer, int64_t footer_offset) 
   return view;
 }
 
+absl::StatusOr<FooterView> ReadFooter(const Blob& blob) {
+  SCONCE_ASSIGN_OR_RETURN(const ByteSpan footer, blob.Footer());
+  return DecodeFooter(footer, blob.footer_offset());
+}
+
 int64_t SealedSize(int64_t footer_offset, int64_t footer_size_bytes) {
   return RoundUp(footer_offset + footer_size_bytes + kTrailerBytes, kDirectAlignment);
 }

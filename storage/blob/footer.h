@@ -52,6 +52,10 @@ struct FooterView {
 // lies before it; DATA_DIR_INCOMPATIBLE for a version this build does not know.
 absl::StatusOr<FooterView> DecodeFooter(ByteSpan footer, int64_t footer_offset);
 
+// The blob's own footer, its checksum checked; points into the blob, so valid while that lives. CHUNK_CORRUPT,
+// DATA_DIR_INCOMPATIBLE, IO_ERROR.
+absl::StatusOr<FooterView> ReadFooter(const Blob& blob);
+
 // The last bytes of a blob file. The file's size is a multiple of 4096; zeros fill the room between footer and trailer.
 struct Trailer {
   BlobId id;

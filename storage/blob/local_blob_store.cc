@@ -45,6 +45,7 @@ class LocalBlob final : public Blob {
 
   const BlobId& id() const override { return trailer_.id; }
   int64_t size_bytes() const override { return trailer_.file_size_bytes; }
+  int64_t footer_offset() const override { return trailer_.footer_offset; }
   int fd() const override { return file_->fd(); }
 
   absl::StatusOr<ByteSpan> Read(int64_t offset, int64_t size_bytes) const override {

@@ -132,6 +132,7 @@ TYPED_TEST_P(BlobStoreContract, MappableChunksStandAtPagesAndSmallOnesAreAligned
     EXPECT_LE(offset + static_cast<int64_t>(bytes.size()), footer_at);
   }
   this->ExpectRead(*blob, footer_at, "the end");
+  EXPECT_EQ(blob->footer_offset(), footer_at);
 }
 
 TYPED_TEST_P(BlobStoreContract, PaddingBehindAMappableChunkIsZero) {

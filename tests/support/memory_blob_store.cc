@@ -42,6 +42,7 @@ class MemoryBlob final : public Blob {
 
   const BlobId& id() const override { return trailer_.id; }
   int64_t size_bytes() const override { return static_cast<int64_t>(bytes_.size()); }
+  int64_t footer_offset() const override { return trailer_.footer_offset; }
   int fd() const override { return fd_.get(); }
 
   absl::StatusOr<ByteSpan> Read(int64_t offset, int64_t size_bytes) const override {
