@@ -21,6 +21,7 @@
 #include "tests/support/memory_blob_store.h"
 #include "tests/support/memory_catalog.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/store_audit.h"
 #include "tests/support/temp_dir.h"
 
 namespace sconce::repository {
@@ -172,6 +173,15 @@ class RepositoryTest : public ::testing::TestWithParam<Backend> {
     const auto stats = repository_->GetStats();
     EXPECT_OK(stats);
     return stats.value_or(RepositoryStats());
+  }
+
+  // Everything recomputed from scratch; on disk this closes the repository, which opens again after it.
+  absl::StatusOr<StoreAudit> Audit() {
+    if (GetParam() == Backend::kMemory) return AuditStore(*memory_catalog_, *memory_blobs_);
+    repository_.reset();
+    absl::StatusOr<StoreAudit> audit = AuditDataDir(dir_ / "data");
+    Open();
+    return audit;
   }
 
   // Flips a bit of the chunk where it is stored.
