@@ -1,0 +1,95 @@
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "storage/catalog/keys.h"
+#include "storage/catalog/rocksdb_catalog.h"
+#include "tests/compat/golden_store.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/store_dump.h"
+#include "tests/support/temp_dir.h"
+
+// Data directories as earlier releases left them, after a crash: every later one opens them and answers as they did.
+namespace sconce::repository {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string TestData() {
+  const char* source = ::getenv("SCONCE_SOURCE_DIR");
+  return absl::StrCat(source != nullptr ? source : ".", "/tests/data");
+}
+
+class GoldenDataDirTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  GoldenDataDirTest() {
+    std::filesystem::copy(absl::StrCat(TestData(), "/", GetParam()), path_, std::filesystem::copy_options::recursive);
+    std::ifstream expected(path_ + "/expected.txt");
+    expected_.assign(std::istreambuf_iterator<char>(expected), {});
+    std::filesystem::remove(path_ + "/expected.txt");
+  }
+
+  const TempDir dir_;
+  const std::string path_ = dir_ / "data";
+  std::string expected_;
+};
+
+TEST_P(GoldenDataDirTest, OpensAndAnswersAsWritten) {
+  ASSERT_THAT(expected_, HasSubstr("quarantined"));
+  for (int start = 0; start < 2; ++start) {
+    ASSERT_OK_AND_ASSIGN(const auto repository, Repository::Open(GoldenOptions(path_)));
+    EXPECT_EQ(DumpStore(*repository), expected_) << "start " << start;
+  }
+}
+
+TEST_P(GoldenDataDirTest, FinishesWhatTheCrashInterrupted) {
+  ASSERT_OK_AND_ASSIGN(const auto repository, Repository::Open(GoldenOptions(path_)));
+  ASSERT_OK(repository->CollectGarbage());
+  EXPECT_EQ(DumpStore(*repository), expected_);
+  EXPECT_TRUE(std::filesystem::is_empty(path_ + "/uploads"));
+  ASSERT_OK_AND_ASSIGN(const RepositoryStats stats, repository->GetStats());
+  EXPECT_EQ(stats.checkpoints, 8);
+  EXPECT_EQ(stats.blobs, 11);  // of these, of the two modules, and of version 2, whose chunk version 3 shares
+}
+
+TEST_P(GoldenDataDirTest, TakesPushesThatShareHealAndRepeat) {
+  ASSERT_OK_AND_ASSIGN(const auto repository, Repository::Open(GoldenOptions(path_)));
+  ASSERT_OK_AND_ASSIGN(const Checkpoint repeated, PushGolden(*repository, GoldenRequest()));
+  EXPECT_EQ(repeated.version, 1);
+  PushOptions another = GoldenRequest();
+  another.request = {};
+  ASSERT_OK_AND_ASSIGN(const Checkpoint shared, PushGolden(*repository, another));
+  EXPECT_EQ(shared.version, 8);
+  EXPECT_EQ(shared.stored_bytes, 0);
+  ASSERT_OK(repository->DeleteRun({"default", "resnet"}, "", true));
+  ASSERT_OK(repository->DeleteRun({"vision", "bert-base"}, "", true));
+  ASSERT_OK(repository->CollectGarbage());
+  ASSERT_OK_AND_ASSIGN(const RepositoryStats stats, repository->GetStats());
+  EXPECT_EQ(stats.blobs, 0);
+}
+
+TEST_P(GoldenDataDirTest, OfAFutureLayoutIsRefused) {
+  std::ofstream(path_ + "/VERSION") << "99\n";
+  EXPECT_THAT(
+      Repository::Open(GoldenOptions(path_)),
+      FailsWith(Reason::DATA_DIR_INCOMPATIBLE, AllOf(HasSubstr("version \"99\""), HasSubstr("start the release"))));
+}
+
+TEST_P(GoldenDataDirTest, OfAFutureSchemaIsRefused) {
+  {
+    ASSERT_OK_AND_ASSIGN(const auto catalog, catalog::RocksDbCatalog::Open(path_ + "/catalog"));
+    catalog::ChangeSet change;
+    change.puts.emplace_back(catalog::SchemaKey(), "99");
+    ASSERT_OK(catalog->Apply(change));
+  }
+  EXPECT_THAT(
+      Repository::Open(GoldenOptions(path_)),
+      FailsWith(Reason::DATA_DIR_INCOMPATIBLE, AllOf(HasSubstr("schema \"99\""), HasSubstr("start the release"))));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenDataDirTest, ::testing::Values("data_dir_1"),
+                         [](const auto& given) { return std::string(given.param); });
+
+}  // namespace
+}  // namespace sconce::repository
