@@ -54,6 +54,8 @@ Command ModelRmCommand();
 Command InferCommand();
 Command HealthCommand();
 Command StatsCommand();
+Command AdminStatsCommand();
+Command AdminGcCommand();
 
 }  // namespace sconce::cli
 

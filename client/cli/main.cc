@@ -24,7 +24,7 @@ std::vector<Command> AllCommands() {
           UpdateCommand(),   RmCommand(),          AliasCommand(),      AliasRmCommand(),    RunsCommand(),
           RunSetCommand(),   RunRmCommand(),       ModulePushCommand(), ModulePullCommand(), ModuleLsCommand(),
           ModuleRmCommand(), ModelDeployCommand(), ModelLsCommand(),    ModelRmCommand(),    InferCommand(),
-          HealthCommand(),   StatsCommand()};
+          HealthCommand(),   StatsCommand(),       AdminStatsCommand(), AdminGcCommand()};
 }
 
 namespace {

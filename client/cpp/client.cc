@@ -66,6 +66,8 @@ SCONCE_CLIENT_CALL_(Infer, inference, inference::GRPCInferenceService, ModelInfe
                     inference::ModelInferResponse, true)
 SCONCE_CLIENT_CALL_(GetModelMetadata, inference, inference::GRPCInferenceService, ModelMetadata,
                     inference::ModelMetadataRequest, inference::ModelMetadataResponse, true)
+SCONCE_CLIENT_CALL_(CollectGarbage, admin, v1::AdminService, CollectGarbage, v1::CollectGarbageRequest,
+                    v1::CollectGarbageResponse, true)
 SCONCE_CLIENT_CALL_(GetStats, admin, v1::AdminService, GetStats, v1::GetStatsRequest, v1::Stats, true)
 #undef SCONCE_CLIENT_CALL_
 

@@ -96,6 +96,7 @@ class Client {
   absl::StatusOr<inference::ModelMetadataResponse> GetModelMetadata(const inference::ModelMetadataRequest& request);
 
   absl::StatusOr<v1::Stats> GetStats(const v1::GetStatsRequest& request);
+  absl::StatusOr<v1::CollectGarbageResponse> CollectGarbage(const v1::CollectGarbageRequest& request);
   // OK when the server says SERVING for `service` ("" is the server as a whole); SERVER_UNREACHABLE, or UNAVAILABLE
   // when it says otherwise.
   absl::Status CheckHealth(absl::string_view service);

@@ -30,10 +30,11 @@ class AdminService final : public v1::AdminService::CallbackService {
     return rpc::HandleUnary(runtime_, context, {kService, "GetStats"}, request, stats,
                             [this](rpc::CallScope&, const v1::GetStatsRequest&, v1::Stats& out) { return Fill(out); });
   }
-  grpc::ServerUnaryReactor* CollectGarbage(Context* context, const v1::CollectGarbageRequest*,
-                                           v1::CollectGarbageResponse*) override {
-    return rpc::NotImplementedUnary(runtime_, context, {kService, "CollectGarbage"},
-                                    "space of deleted versions comes back by itself");
+  grpc::ServerUnaryReactor* CollectGarbage(Context* context, const v1::CollectGarbageRequest* request,
+                                           v1::CollectGarbageResponse* response) override {
+    return rpc::HandleUnary(runtime_, context, {kService, "CollectGarbage"}, request, response,
+                            [this](rpc::CallScope&, const v1::CollectGarbageRequest& asked,
+                                   v1::CollectGarbageResponse& out) { return Collect(asked, out); });
   }
   grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(Context* context, const v1::VerifyRequest*) override {
     return new rpc::NotImplementedStream<grpc::ServerWriteReactor<v1::VerifyResponse>>(
@@ -49,6 +50,14 @@ class AdminService final : public v1::AdminService::CallbackService {
   }
 
  private:
+  absl::Status Collect(const v1::CollectGarbageRequest& request, v1::CollectGarbageResponse& response) {
+    SCONCE_ASSIGN_OR_RETURN(const repository::CollectReport report,
+                            request.validate_only() ? repository_.PreviewGarbage() : repository_.CollectGarbage());
+    response.set_removed_blobs(report.removed_blobs);
+    response.set_freed_bytes(report.freed_bytes);
+    return absl::OkStatus();
+  }
+
   absl::Status Fill(v1::Stats& stats) {
     SCONCE_ASSIGN_OR_RETURN(const repository::RepositoryStats now, repository_.GetStats());
     stats.set_project_count(now.projects);

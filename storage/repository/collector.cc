@@ -268,8 +268,11 @@ absl::Status Collector::RemoveBlobs(CollectReport& report) {
     SCONCE_RETURN_IF_ERROR(applied);
     if (!garbage) continue;
     store_.contents.Clear();
+    int64_t size_bytes = 0;
+    if (const auto blob = store_.blobs->Open(id); blob.ok()) size_bytes = (*blob)->size_bytes();
     SCONCE_RETURN_IF_ERROR(store_.blobs->Remove(id));
     ++report.removed_blobs;
+    report.freed_bytes += size_bytes;
   }
   return absl::OkStatus();
 }

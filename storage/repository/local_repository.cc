@@ -9,6 +9,7 @@
 #include "storage/blob/local_blob_store.h"
 #include "storage/catalog/keys.h"
 #include "storage/catalog/rocksdb_catalog.h"
+#include "storage/repository/garbage_preview.h"
 #include "storage/repository/push.h"
 #include "storage/repository/spool.h"
 #include "storage/repository/stored_object.h"
@@ -116,6 +117,10 @@ absl::StatusOr<RepositoryStats> LocalRepository::GetStats() {
 
 absl::StatusOr<CollectReport> LocalRepository::CollectGarbage() {
   return collector_.Collect();
+}
+
+absl::StatusOr<CollectReport> LocalRepository::PreviewGarbage() {
+  return PreviewGarbageOf(*store_);
 }
 
 void LocalRepository::SetChangeListener(std::function<void(const RunName&)> listener) {

@@ -68,6 +68,7 @@ class LocalRepository final : public Repository {
   absl::StatusOr<std::unique_ptr<Spool>> NewSpool() override;
   absl::StatusOr<RepositoryStats> GetStats() override;
   absl::StatusOr<CollectReport> CollectGarbage() override;
+  absl::StatusOr<CollectReport> PreviewGarbage() override;
   void SetChangeListener(std::function<void(const RunName&)> listener) override;
   void SetProtector(std::function<bool(const RunName&, int64_t version)> protect) override;
 

@@ -108,6 +108,7 @@ struct CollectReport {
   int64_t versions = 0;        // deleted versions and modules whose references were dropped
   int64_t removed_chunks = 0;  // chunks nothing referred to any more
   int64_t removed_blobs = 0;
+  int64_t freed_bytes = 0;  // sizes of the files removed
   int64_t postponed = 0;  // deleted versions that wait for a push in progress to end
 };
 
@@ -178,6 +179,9 @@ class Repository {
   // Space of deleted versions comes back by itself, soon after; this does it now and returns when it is done. What a
   // push in progress relies on stays for a later pass.
   virtual absl::StatusOr<CollectReport> CollectGarbage() = 0;
+  // What CollectGarbage would do: deleted versions, blobs that would go and their bytes. Takes time by the number of
+  // blobs.
+  virtual absl::StatusOr<CollectReport> PreviewGarbage() = 0;
   // `listener` runs after every change of a run's checkpoints or aliases, on a thread of the repository; it must be
   // quick. Set once, before use.
   virtual void SetChangeListener(std::function<void(const RunName&)> listener) = 0;

@@ -170,5 +170,28 @@ TEST_P(CollectorTest, ALargeDeletionGoesInSteps) {
   EXPECT_EQ(Stats().blobs, 2);  // the new one, and the one in which it found two chunks
 }
 
+TEST_P(CollectorTest, APreviewSaysWhatAPassWouldRemoveAndRemovesNothing) {
+  const std::string shared = RandomBytes(200'000, 1);
+  ASSERT_OK(PushContents(To("r"), {shared}));
+  ASSERT_OK(PushContents(To("r"), {shared, RandomBytes(300'000, 2)}));
+  ASSERT_OK(PushContents(To("gone"), {RandomBytes(400'000, 3)}));
+  ASSERT_OK_AND_ASSIGN(const CollectReport nothing, repository_->PreviewGarbage());
+  EXPECT_EQ(nothing.removed_blobs, 0);
+  // A deletion wakes the collector, so what a preview says then depends on who is first. A push keeps it from
+  // finishing.
+  ASSERT_OK_AND_ASSIGN(auto push, Send(To("pin"), TensorManifest({RandomBytes(400'000, 3)}), RandomBytes(400'000, 3)));
+  ASSERT_OK(repository_->DeleteRun({"default", "gone"}, "", true));
+  ASSERT_OK(repository_->CollectGarbage());
+  const RepositoryStats before = Stats();
+  ASSERT_OK_AND_ASSIGN(const CollectReport preview, repository_->PreviewGarbage());
+  EXPECT_EQ(preview.versions, 1);
+  EXPECT_EQ(preview.removed_blobs, 1);
+  EXPECT_EQ(Stats().blobs, before.blobs);
+  push = nullptr;
+  ASSERT_OK(repository_->CollectGarbage());  // the woken collector may have been quicker
+  EXPECT_EQ(before.blobs - Stats().blobs, 1);
+  EXPECT_EQ(before.physical_bytes - Stats().physical_bytes, preview.freed_bytes);
+}
+
 }  // namespace
 }  // namespace sconce::repository
