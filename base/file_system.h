@@ -57,13 +57,20 @@ class FileSystem {
   // Creates a file that must not exist.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path,
                                                                const CreateOptions& options) = 0;
+  // Opens a file that exists, to go on writing it.
+  virtual absl::StatusOr<std::unique_ptr<WritableFile>> OpenWrite(const std::string& path) = 0;
   virtual absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenRead(const std::string& path) = 0;
-  // Atomic; replaces `to`. Durable after SyncDirectory of both directories.
+  // A second name for the same bytes; `to` must not exist. IsOtherDevice when the two lie on different file systems.
+  virtual absl::Status Link(const std::string& from, const std::string& to) = 0;
+  // Atomic; replaces a file `to`. A directory may be renamed too, when nothing is called `to`. Durable after
+  // SyncDirectory of both directories.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   // OK if already absent.
   virtual absl::Status Remove(const std::string& path) = 0;
   // Makes the directory and its missing parents; OK if it exists.
   virtual absl::Status CreateDirectories(const std::string& path) = 0;
+  // Removes an empty directory; OK if already absent.
+  virtual absl::Status RemoveDirectory(const std::string& path) = 0;
   virtual absl::Status SyncDirectory(const std::string& path) = 0;
   // Names (not paths) in the directory, sorted, without "." and "..".
   virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
@@ -72,6 +79,12 @@ class FileSystem {
 
 // The status says that the file or directory does not exist (and not that it could not be reached).
 bool IsAbsent(const absl::Status& status);
+
+// The status says that the two names lie on different file systems.
+bool IsOtherDevice(const absl::Status& status);
+
+// Removes the directory with all in it; OK if it is absent. Not atomic: a crash may leave some of it.
+absl::Status RemoveTree(FileSystem& file_system, const std::string& path);
 
 // The one over POSIX calls; lives for ever.
 FileSystem& PosixFileSystem();

@@ -26,6 +26,15 @@ absl::Status Failed(const char* operation, const std::string& path) {
   return ErrnoToStatus(errno, absl::StrCat("cannot ", operation, " ", path));
 }
 
+bool HasErrno(const absl::Status& status, int error_number) {
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  if (!detail.has_value()) return false;
+  for (const auto& [key, value] : detail->metadata) {
+    if (key == "errno") return value == std::to_string(error_number);
+  }
+  return false;
+}
+
 class PosixWritableFile final : public WritableFile {
  public:
   PosixWritableFile(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
@@ -144,12 +153,22 @@ class PosixFileSystemImpl final : public FileSystem {
     return std::make_unique<PosixWritableFile>(std::move(fd), path);
   }
 
+  absl::StatusOr<std::unique_ptr<WritableFile>> OpenWrite(const std::string& path) override {
+    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!fd.valid()) return Failed("open for writing", path);
+    return std::make_unique<PosixWritableFile>(std::move(fd), path);
+  }
+
   absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenRead(const std::string& path) override {
     UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd.valid()) return Failed("open", path);
     struct stat info;
     if (::fstat(fd.get(), &info) != 0) return Failed("inspect", path);
     return std::make_shared<const PosixReadableFile>(std::move(fd), info.st_size, path);
+  }
+
+  absl::Status Link(const std::string& from, const std::string& to) override {
+    return ::link(from.c_str(), to.c_str()) == 0 ? absl::OkStatus() : Failed("link", absl::StrCat(from, " as ", to));
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
@@ -167,6 +186,10 @@ class PosixFileSystemImpl final : public FileSystem {
     if (errno != ENOENT || slash == std::string::npos || slash == 0) return Failed("create directory", path);
     SCONCE_RETURN_IF_ERROR(CreateDirectories(path.substr(0, slash)));
     return ::mkdir(path.c_str(), 0750) == 0 || errno == EEXIST ? absl::OkStatus() : Failed("create directory", path);
+  }
+
+  absl::Status RemoveDirectory(const std::string& path) override {
+    return ::rmdir(path.c_str()) == 0 || errno == ENOENT ? absl::OkStatus() : Failed("remove directory", path);
   }
 
   absl::Status SyncDirectory(const std::string& path) override {
@@ -201,12 +224,32 @@ class PosixFileSystemImpl final : public FileSystem {
 }  // namespace
 
 bool IsAbsent(const absl::Status& status) {
-  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
-  if (!detail.has_value()) return false;
-  for (const auto& [key, value] : detail->metadata) {
-    if (key == "errno") return value == std::to_string(ENOENT);
+  return HasErrno(status, ENOENT);
+}
+
+bool IsOtherDevice(const absl::Status& status) {
+  return HasErrno(status, EXDEV);
+}
+
+absl::Status RemoveTree(FileSystem& file_system, const std::string& path) {
+  std::vector<std::string> directories = {path};  // parents before their children
+  for (size_t i = 0; i < directories.size(); ++i) {
+    const std::string directory = directories[i];
+    const auto names = file_system.List(directory);
+    if (i == 0 && IsAbsent(names.status())) return absl::OkStatus();
+    SCONCE_RETURN_IF_ERROR(names.status());
+    for (const std::string& name : *names) {
+      const std::string child = absl::StrCat(directory, "/", name);
+      struct stat info;
+      if (::lstat(child.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+        directories.push_back(child);
+      } else {
+        SCONCE_RETURN_IF_ERROR(file_system.Remove(child));
+      }
+    }
   }
-  return false;
+  for (size_t i = directories.size(); i-- > 0;) SCONCE_RETURN_IF_ERROR(file_system.RemoveDirectory(directories[i]));
+  return absl::OkStatus();
 }
 
 FileSystem& PosixFileSystem() {

@@ -219,6 +219,32 @@ absl::StatusOr<std::unique_ptr<WritableFile>> FaultFileSystem::Create(const std:
   return std::make_unique<FaultWritableFile>(*this, std::move(file), options.direct, std::move(inode), boots_);
 }
 
+absl::StatusOr<std::unique_ptr<WritableFile>> FaultFileSystem::OpenWrite(const std::string& path) {
+  MutexLock lock(&mu_);
+  SCONCE_RETURN_IF_ERROR(Begin(absl::StrCat("cannot open ", path)));
+  SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, base_.OpenWrite(path));
+  return std::make_unique<FaultWritableFile>(*this, std::move(file), false, files_.at(path), boots_);
+}
+
+absl::Status FaultFileSystem::Link(const std::string& from, const std::string& to) {
+  MutexLock lock(&mu_);
+  SCONCE_RETURN_IF_ERROR(Begin(absl::StrCat("cannot link ", from)));
+  SCONCE_RETURN_IF_ERROR(base_.Link(from, to));
+  files_[to] = files_.at(from);
+  return absl::OkStatus();
+}
+
+void FaultFileSystem::DropName(const std::string& path) {
+  const auto found = files_.find(path);
+  if (found == files_.end()) return;
+  const InodePtr inode = found->second;
+  files_.erase(found);
+  if (inode->path != path) return;
+  const auto other =
+      std::find_if(files_.begin(), files_.end(), [&](const auto& entry) { return entry.second == inode; });
+  inode->path = other == files_.end() ? "" : other->first;
+}
+
 absl::StatusOr<std::shared_ptr<const ReadableFile>> FaultFileSystem::OpenRead(const std::string& path) {
   MutexLock lock(&mu_);
   SCONCE_RETURN_IF_ERROR(CheckPower(absl::StrCat("cannot open ", path)));
@@ -229,22 +255,44 @@ absl::Status FaultFileSystem::Rename(const std::string& from, const std::string&
   MutexLock lock(&mu_);
   SCONCE_RETURN_IF_ERROR(Begin(absl::StrCat("cannot rename ", from)));
   SCONCE_RETURN_IF_ERROR(base_.Rename(from, to));
-  SCONCE_CHECK(files_.count(from) == 1);  // directories are not renamed
-  if (const auto replaced = files_.find(to); replaced != files_.end()) replaced->second->path.clear();
-  files_[to] = std::exchange(files_[from], nullptr);
-  files_[to]->path = to;
+  if (directories_.count(from) == 1) {
+    RenameDirectory(from, to);
+    return absl::OkStatus();
+  }
+  const InodePtr moved = files_.at(from);
+  DropName(to);
+  files_[to] = moved;
   files_.erase(from);
+  if (moved->path == from) moved->path = to;
   return absl::OkStatus();
+}
+
+// What is durable below it goes along: the move is one change, of a name in its parent.
+void FaultFileSystem::RenameDirectory(const std::string& from, const std::string& to) {
+  const auto moved = [&](const std::string& path) { return to + path.substr(from.size()); };
+  const auto below = [&](const std::string& path) { return path == from || path.rfind(from + "/", 0) == 0; };
+  std::map<std::string, InodePtr> files;
+  for (const auto& [path, inode] : files_) {
+    files[below(path) ? moved(path) : path] = inode;
+    if (below(path) && inode->path == path) inode->path = moved(path);
+  }
+  std::set<std::string> directories;
+  for (const std::string& path : directories_) directories.insert(below(path) ? moved(path) : path);
+  std::map<std::string, Entries> synced;
+  for (const auto& [path, entries] : synced_) {
+    synced[path] = entries;
+    if (below(path)) synced[moved(path)] = entries;
+  }
+  files_ = std::move(files);
+  directories_ = std::move(directories);
+  synced_ = std::move(synced);
 }
 
 absl::Status FaultFileSystem::Remove(const std::string& path) {
   MutexLock lock(&mu_);
   SCONCE_RETURN_IF_ERROR(Begin(absl::StrCat("cannot remove ", path)));
   SCONCE_RETURN_IF_ERROR(base_.Remove(path));
-  if (const auto found = files_.find(path); found != files_.end()) {
-    found->second->path.clear();
-    files_.erase(found);
-  }
+  DropName(path);
   return absl::OkStatus();
 }
 
@@ -255,6 +303,14 @@ absl::Status FaultFileSystem::CreateDirectories(const std::string& path) {
   for (std::string directory = path; directory.size() > root_.size(); directory = Parent(directory)) {
     directories_.insert(directory);
   }
+  return absl::OkStatus();
+}
+
+absl::Status FaultFileSystem::RemoveDirectory(const std::string& path) {
+  MutexLock lock(&mu_);
+  SCONCE_RETURN_IF_ERROR(Begin(absl::StrCat("cannot remove directory ", path)));
+  SCONCE_RETURN_IF_ERROR(base_.RemoveDirectory(path));
+  directories_.erase(path);
   return absl::OkStatus();
 }
 

@@ -18,9 +18,9 @@ namespace sconce {
 // one directory and remembers of each what a disk would still have after a power cut: bytes only once their file was
 // synced, names only once their directory was.
 //
-// Operations are what changes something: Create, WriteAt, Truncate, SetMode, Sync, Rename, Remove, CreateDirectories
-// and SyncDirectory. A test walks through "what if exactly this one is the last" with CutPowerAt(1), CutPowerAt(2), ...
-// until power_is_off() stays false at the end:
+// Operations are what changes something: Create, OpenWrite, WriteAt, Truncate, SetMode, Sync, Link, Rename, Remove,
+// CreateDirectories, RemoveDirectory and SyncDirectory. A test walks through "what if exactly this one is the last"
+// with CutPowerAt(1), CutPowerAt(2), ... until power_is_off() stays false at the end:
 //
 //   fs.CutPowerAt(n);
 //   DoWork(fs);                      // from the n-th operation on everything fails
@@ -61,10 +61,13 @@ class FaultFileSystem final : public FileSystem {
   void SetFreeBytes(std::optional<int64_t> bytes);
 
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path, const CreateOptions& options) override;
+  absl::StatusOr<std::unique_ptr<WritableFile>> OpenWrite(const std::string& path) override;
   absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenRead(const std::string& path) override;
+  absl::Status Link(const std::string& from, const std::string& to) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
   absl::Status Remove(const std::string& path) override;
   absl::Status CreateDirectories(const std::string& path) override;
+  absl::Status RemoveDirectory(const std::string& path) override;
   absl::Status SyncDirectory(const std::string& path) override;
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override;
   absl::StatusOr<int64_t> FreeBytes(const std::string& path) override;
@@ -73,7 +76,7 @@ class FaultFileSystem final : public FileSystem {
   friend class FaultWritableFile;
 
   struct Inode {
-    std::string path;         // where it is now; empty once unlinked
+    std::string path;         // one of its names now; empty once it has none
     std::string synced;       // its bytes as of the last Sync
     bool lost_bytes = false;  // a Sync failed: later ones do nothing
   };
@@ -83,6 +86,9 @@ class FaultFileSystem final : public FileSystem {
   // Counts one operation and decides whether it happens.
   absl::Status Begin(const std::string& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckPower(const std::string& what) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The file is not called `path` any more.
+  void DropName(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RenameDirectory(const std::string& from, const std::string& to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Entries LiveEntries(const std::string& directory) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string LiveBytes(const Inode& inode) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string SurvivingBytes(const Inode& inode, Loss loss, uint32_t seed) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

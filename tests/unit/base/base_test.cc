@@ -71,6 +71,27 @@ TEST(PosixFileSystemTest, CreateRefusesAnExistingFile) {
   EXPECT_THAT(PosixFileSystem().Create(dir / "f", {}), FailsWith(Reason::IO_ERROR));
 }
 
+TEST(PosixFileSystemTest, LinksGoOnWritingAndRemovesTrees) {
+  TempDir dir;
+  FileSystem& fs = PosixFileSystem();
+  ASSERT_OK(fs.CreateDirectories(dir / "a/b"));
+  ASSERT_OK_AND_ASSIGN(auto file, fs.Create(dir / "a/b/f", {}));
+  ASSERT_OK(file->WriteAt(0, AsBytes("abc")));
+  ASSERT_OK_AND_ASSIGN(auto again, fs.OpenWrite(dir / "a/b/f"));
+  ASSERT_OK(again->WriteAt(3, AsBytes("def")));
+  ASSERT_OK(fs.Link(dir / "a/b/f", dir / "g"));
+  EXPECT_THAT(fs.Link(dir / "a/b/f", dir / "g"), FailsWith(Reason::IO_ERROR));
+  const absl::Status elsewhere = fs.Link(dir / "g", "/dev/shm/sconce-base-test");
+  EXPECT_TRUE(IsOtherDevice(elsewhere)) << elsewhere;
+  EXPECT_TRUE(IsAbsent(fs.OpenWrite(dir / "none").status()));
+  EXPECT_THAT(fs.RemoveDirectory(dir / "a"), FailsWith(Reason::IO_ERROR));
+  ASSERT_OK(RemoveTree(fs, dir / "a"));
+  EXPECT_OK(RemoveTree(fs, dir / "a"));
+  EXPECT_TRUE(IsAbsent(fs.List(dir / "a").status()));
+  ASSERT_OK_AND_ASSIGN(auto reader, fs.OpenRead(dir / "g"));
+  EXPECT_EQ(reader->size_bytes(), 6);
+}
+
 TEST(ThreadPoolTest, RunsEverythingQueuedBeforeItDies) {
   std::atomic<int> ran{0};
   {

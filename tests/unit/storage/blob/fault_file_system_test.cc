@@ -158,5 +158,62 @@ TEST_F(FaultFileSystemTest, AfterAFailedSyncTheBytesAreLostThoughTheNextSyncIsOk
   EXPECT_EQ(Content("f"), "");
 }
 
+TEST_F(FaultFileSystemTest, AFileOpenedAgainLosesWhatWasNotSyncedSince) {
+  {
+    const std::unique_ptr<WritableFile> file = Create("f");
+    ASSERT_OK(file->WriteAt(0, AsBytes("kept")));
+    ASSERT_OK(file->Sync());
+    ASSERT_OK(fs_.SyncDirectory(directory_.path()));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto again, fs_.OpenWrite(directory_ / "f"));
+  ASSERT_OK(again->WriteAt(4, AsBytes(" too")));
+  ASSERT_OK(again->Sync());
+  ASSERT_OK(again->WriteAt(8, AsBytes(", lost")));
+  EXPECT_EQ(Content("f"), "kept too, lost");
+  LosePower(Loss::kUnsynced);
+  EXPECT_EQ(Content("f"), "kept too");
+}
+
+TEST_F(FaultFileSystemTest, ASecondNameIsDurableByItself) {
+  const std::unique_ptr<WritableFile> file = Create("f");
+  ASSERT_OK(file->WriteAt(0, AsBytes("bytes")));
+  ASSERT_OK(file->Sync());
+  ASSERT_OK(fs_.CreateDirectories(directory_ / "d"));
+  ASSERT_OK(fs_.SyncDirectory(directory_.path()));
+  ASSERT_OK(fs_.Link(directory_ / "f", directory_ / "d/g"));
+  ASSERT_OK(fs_.SyncDirectory(directory_ / "d"));
+  ASSERT_OK(fs_.Link(directory_ / "f", directory_ / "d/h"));
+  ASSERT_OK(fs_.Remove(directory_ / "f"));
+  ASSERT_OK(fs_.SyncDirectory(directory_.path()));
+  EXPECT_EQ(Content("d/h"), "bytes");
+  LosePower(Loss::kUnsynced);
+  EXPECT_EQ(Content("f"), "absent");
+  EXPECT_EQ(Content("d/g"), "bytes");
+  EXPECT_EQ(Content("d/h"), "absent");
+}
+
+TEST_F(FaultFileSystemTest, ADirectoryMovesWhenItsParentIsSynced) {
+  ASSERT_OK(fs_.CreateDirectories(directory_ / "old"));
+  ASSERT_OK(fs_.SyncDirectory(directory_.path()));
+  const std::unique_ptr<WritableFile> file = Create("old/f");
+  ASSERT_OK(file->WriteAt(0, AsBytes("bytes")));
+  ASSERT_OK(file->Sync());
+  ASSERT_OK(fs_.SyncDirectory(directory_ / "old"));
+  ASSERT_OK(fs_.Rename(directory_ / "old", directory_ / "new"));
+  EXPECT_EQ(Content("new/f"), "bytes");
+  LosePower(Loss::kUnsynced);
+  EXPECT_EQ(Content("old/f"), "bytes");
+  EXPECT_EQ(Content("new/f"), "absent");
+  ASSERT_OK(fs_.Rename(directory_ / "old", directory_ / "new"));
+  ASSERT_OK(fs_.SyncDirectory(directory_.path()));
+  LosePower(Loss::kUnsynced);
+  EXPECT_EQ(Content("old/f"), "absent");
+  EXPECT_EQ(Content("new/f"), "bytes");
+  ASSERT_OK(RemoveTree(fs_, directory_ / "new"));
+  ASSERT_OK(fs_.SyncDirectory(directory_.path()));
+  LosePower(Loss::kUnsynced);
+  EXPECT_EQ(Content("new/f"), "absent");
+}
+
 }  // namespace
 }  // namespace sconce
