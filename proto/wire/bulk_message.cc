@@ -73,8 +73,12 @@ grpc::ByteBuffer EncodeBulkData(int64_t offset, absl::Span<const SharedBytes> pi
     hasher.Update(piece.bytes);
     size_bytes += static_cast<int64_t>(piece.bytes.size());
   }
+  return EncodePieces(DataPrefix(offset, hasher.Finish(), size_bytes), pieces);
+}
+
+grpc::ByteBuffer EncodePieces(std::string prefix, absl::Span<const SharedBytes> pieces) {
   std::vector<grpc::Slice> slices;
-  std::string copied = DataPrefix(offset, hasher.Finish(), size_bytes);  // goes before the next slice that refers
+  std::string copied = std::move(prefix);  // goes before the next slice that refers
   for (const SharedBytes& piece : pieces) {
     if (piece.bytes.size() < kCopyBelowBytes) {
       copied.append(reinterpret_cast<const char*>(piece.bytes.data()), piece.bytes.size());
@@ -88,16 +92,22 @@ grpc::ByteBuffer EncodeBulkData(int64_t offset, absl::Span<const SharedBytes> pi
   return ToBuffer(slices);
 }
 
-absl::StatusOr<BulkMessage> BulkMessage::Decode(const grpc::ByteBuffer& buffer) {
+absl::StatusOr<std::vector<grpc::Slice>> MessageSlices(const grpc::ByteBuffer& buffer) {
   if (static_cast<int64_t>(buffer.Length()) > kMaxMessageBytes) {
     return MakeError(Reason::MESSAGE_TOO_LARGE,
                      absl::StrCat("a message of the stream has ", buffer.Length(), " bytes and may have ",
                                   kMaxMessageBytes, "; send at most ", kMaxBulkDataBytes, " bytes of data in each"));
   }
-  BulkMessage message;
-  if (!buffer.Dump(&message.slices_).ok()) {
+  std::vector<grpc::Slice> slices;
+  if (!buffer.Dump(&slices).ok()) {
     return MakeError(Reason::STREAM_PROTOCOL_VIOLATED, "a message of the stream cannot be decompressed; send it plain");
   }
+  return slices;
+}
+
+absl::StatusOr<BulkMessage> BulkMessage::Decode(const grpc::ByteBuffer& buffer) {
+  BulkMessage message;
+  SCONCE_ASSIGN_OR_RETURN(message.slices_, MessageSlices(buffer));
   std::vector<ByteSpan> pieces;
   pieces.reserve(message.slices_.size());
   for (const grpc::Slice& slice : message.slices_) pieces.emplace_back(slice.begin(), slice.size());

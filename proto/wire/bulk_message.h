@@ -43,6 +43,11 @@ grpc::ByteBuffer EncodeBulkManifest(const SharedBytes& manifest);
 // reaction. Pieces of a few KiB are copied, for a reference costs more; larger ones are pointed at.
 grpc::ByteBuffer EncodeBulkData(int64_t offset, absl::Span<const SharedBytes> pieces);
 
+// For other messages that carry bytes: `prefix` and then the pieces; and what a received one lies in, checked to be of
+// a size that may be.
+grpc::ByteBuffer EncodePieces(std::string prefix, absl::Span<const SharedBytes> pieces);
+absl::StatusOr<std::vector<grpc::Slice>> MessageSlices(const grpc::ByteBuffer& buffer);
+
 // A received message, holding the memory that its fields point into. Movable.
 class BulkMessage {
  public:

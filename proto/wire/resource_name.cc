@@ -150,6 +150,12 @@ absl::StatusOr<ChildRef> ParseAlias(absl::string_view name) {
   return ref;
 }
 
+absl::StatusOr<ChildRef> ParseUpload(absl::string_view name) {
+  SCONCE_ASSIGN_OR_RETURN(ChildRef ref, ParseChild(name, "projects/{project}/runs/{run}/uploads/{upload}"));
+  SCONCE_RETURN_IF_ERROR(CheckId("upload", ref.id));
+  return ref;
+}
+
 absl::StatusOr<std::string> ParseModel(absl::string_view name) {
   SCONCE_ASSIGN_OR_RETURN(std::vector<std::string> ids, Ids(name, "models/{model}"));
   SCONCE_RETURN_IF_ERROR(CheckId("model", ids[0]));
@@ -170,6 +176,9 @@ std::string FormatModule(absl::string_view project, absl::string_view run, absl:
 }
 std::string FormatAlias(absl::string_view project, absl::string_view run, absl::string_view alias) {
   return absl::StrCat(FormatRun(project, run), "/aliases/", alias);
+}
+std::string FormatUpload(absl::string_view project, absl::string_view run, absl::string_view upload) {
+  return absl::StrCat(FormatRun(project, run), "/uploads/", upload);
 }
 std::string FormatModel(absl::string_view model) {
   return absl::StrCat("models/", model);

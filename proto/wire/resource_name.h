@@ -14,6 +14,7 @@
 //   projects/{project}/runs/{run}/checkpoints/{selector}          a version number, `latest`, `best` or an alias
 //   projects/{project}/runs/{run}/modules/{module}
 //   projects/{project}/runs/{run}/aliases/{alias}
+//   projects/{project}/runs/{run}/uploads/{upload}
 //   models/{model}
 //
 // Parsing fails with NAME_INVALID, saying which part breaks which rule, and with SELECTOR_INVALID for a selector.
@@ -24,7 +25,7 @@ struct RunRef {
   std::string project;
   std::string run;
 };
-// What is below a run: a checkpoint (by selector), module or alias.
+// What is below a run: a checkpoint (by selector), module, alias or upload.
 struct ChildRef {
   RunRef run;
   std::string id;
@@ -40,6 +41,7 @@ absl::StatusOr<RunRef> ParseRun(absl::string_view name);
 absl::StatusOr<ChildRef> ParseCheckpoint(absl::string_view name);
 absl::StatusOr<ChildRef> ParseModule(absl::string_view name);
 absl::StatusOr<ChildRef> ParseAlias(absl::string_view name);
+absl::StatusOr<ChildRef> ParseUpload(absl::string_view name);
 absl::StatusOr<std::string> ParseModel(absl::string_view name);
 
 std::string FormatProject(absl::string_view project);
@@ -47,9 +49,11 @@ std::string FormatRun(absl::string_view project, absl::string_view run);
 std::string FormatCheckpoint(absl::string_view project, absl::string_view run, absl::string_view selector);
 std::string FormatModule(absl::string_view project, absl::string_view run, absl::string_view module);
 std::string FormatAlias(absl::string_view project, absl::string_view run, absl::string_view alias);
+std::string FormatUpload(absl::string_view project, absl::string_view run, absl::string_view upload);
 std::string FormatModel(absl::string_view model);
 
-// An id of a project, run, module or model: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`. `what` names it in the error ("run").
+// An id of a project, run, module, upload or model: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`. `what` names it in the error
+// ("run").
 absl::Status CheckId(absl::string_view what, absl::string_view id);
 // A name an alias may have: `[a-z][a-z0-9_-]{0,62}`, not `latest`, `best`, or `v` and a number.
 absl::Status CheckAliasId(absl::string_view alias);

@@ -25,6 +25,8 @@ TEST(ResourceNameTest, ParseOfFormatIsTheIdentity) {
   EXPECT_EQ(module.id, "Net.pt");
   ASSERT_OK_AND_ASSIGN(const ChildRef alias, ParseAlias(FormatAlias("p", "r", "stable")));
   EXPECT_EQ(alias.id, "stable");
+  ASSERT_OK_AND_ASSIGN(const ChildRef upload, ParseUpload(FormatUpload("p", "r", "push-7")));
+  EXPECT_EQ(upload.id, "push-7");
   EXPECT_EQ(ParseModel(FormatModel("m")).value(), "m");
   EXPECT_EQ(ParseProject(FormatProject("p")).value(), "p");
 }
@@ -33,6 +35,7 @@ TEST(ResourceNameTest, FormattedNamesAreThoseOfTheDesign) {
   EXPECT_EQ(FormatCheckpoint("p", "r", "best"), "projects/p/runs/r/checkpoints/best");
   EXPECT_EQ(FormatModule("p", "r", "m"), "projects/p/runs/r/modules/m");
   EXPECT_EQ(FormatAlias("p", "r", "a"), "projects/p/runs/r/aliases/a");
+  EXPECT_EQ(FormatUpload("p", "r", "u"), "projects/p/runs/r/uploads/u");
   EXPECT_EQ(FormatModel("m"), "models/m");
 }
 
@@ -57,6 +60,7 @@ TEST(ResourceNameTest, AWrongIdIsToldWithItsPartAndTheRule) {
               FailsWith(Reason::NAME_INVALID, AllOf(HasSubstr("project id \"..\""), HasSubstr("letter or digit"))));
   EXPECT_THAT(ParseRun("projects/p/runs/a b"), FailsWith(Reason::NAME_INVALID, HasSubstr("run id \"a b\"")));
   EXPECT_THAT(ParseModule("projects/p/runs/r/modules/.m"), FailsWith(Reason::NAME_INVALID, HasSubstr("module id")));
+  EXPECT_THAT(ParseUpload("projects/p/runs/r/uploads/"), FailsWith(Reason::NAME_INVALID, HasSubstr("upload id")));
   EXPECT_THAT(ParseModel("models/"), FailsWith(Reason::NAME_INVALID, HasSubstr("model id")));
   const absl::Status status = ParseRun("projects/p/runs/a b").status();
   EXPECT_EQ(GetErrorDetail(status)->metadata[0].second, "run");
