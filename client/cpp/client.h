@@ -28,6 +28,7 @@ struct ClientOptions {
   std::string target = "127.0.0.1:7433";       // HOST:PORT or unix:PATH
   absl::Duration timeout = absl::Seconds(60);  // of a unary call; transfers have none
   RetryPolicy retry;
+  int upload_attempts = 12;  // as retry.max_attempts, of an upload's streams; counted from the start after progress
 };
 
 // Called as bytes move; `total` is 0 while it is not known. On the calling thread, often: be quick.
@@ -41,6 +42,13 @@ using ByteSink = std::function<absl::Status(ByteSpan)>;
 struct PushSource {
   std::vector<format::RecordSource> records;  // for each storage of the manifest
   std::shared_ptr<const void> owner;
+};
+
+// What an upload of a part moved.
+struct UploadReport {
+  int64_t bulk_bytes = 0;    // the part's tensors
+  int64_t sent_bytes = 0;    // of them sent, what had to be sent again after a break counted again
+  int64_t reused_bytes = 0;  // of them not sent: stored, or durable from an earlier try
 };
 
 // A whole checkpoint in memory.
@@ -101,10 +109,34 @@ class Client {
   // when it says otherwise.
   absl::Status CheckHealth(absl::string_view service);
 
-  // Pushes a version: the manifest, and for each of its storages all its bytes (only those of bulk storages are read).
-  // A request_id is made when the header has none, and the push is tried again as the retry policy says. The bytes are
-  // sent from where they are: `source.owner` keeps them until gRPC lets go of them, which can be after the return. A
-  // record that is damaged is FILE_MALFORMED, and nothing is stored.
+  // A push that resumes and sends no byte that is stored, as one part of an upload:
+  //
+  //   v1::BeginUploadRequest request;                    // the same in all ranks; a part each
+  //   request.mutable_header()->set_parent("projects/default/runs/r");
+  //   request.set_upload_id("step-1000");
+  //   request.set_expected_parts(4);
+  //   absl::StatusOr<v1::Upload> upload = client->BeginUpload(request);
+  //   ... client->UploadPart(upload->name(), rank, manifest, source) ...
+  //   v1::CommitUploadRequest commit;
+  //   commit.set_name(upload->name());
+  //   ... client->CommitUpload(commit) ...               // UPLOAD_INCOMPLETE while other ranks are at it
+  //
+  // All of them are safe to repeat, and are tried again on UNAVAILABLE. BeginUpload makes an upload_id when there is
+  // none.
+  absl::StatusOr<v1::Upload> BeginUpload(const v1::BeginUploadRequest& request);
+  absl::StatusOr<v1::Upload> GetUpload(const v1::GetUploadRequest& request);
+  absl::StatusOr<v1::Checkpoint> CommitUpload(const v1::CommitUploadRequest& request);
+  absl::Status AbortUpload(const v1::AbortUploadRequest& request);
+  // Returns OK when all of part `part` (from 0) of the upload of that full name is durable. A stream that breaks is
+  // followed by another, which sends what is not durable yet. Bytes are sent from where they are, as in PushCheckpoint;
+  // a record that is damaged is FILE_MALFORMED.
+  absl::StatusOr<UploadReport> UploadPart(const std::string& upload, int part, const format::Manifest& manifest,
+                                          const PushSource& source, const Progress& progress = nullptr);
+
+  // Pushes a version in one call, which always sends all bytes: the manifest, and for each of its storages all its
+  // bytes (only those of bulk storages are read). A request_id is made when the header has none, and the push is tried
+  // again as the retry policy says. The bytes are sent from where they are: `source.owner` keeps them until gRPC lets
+  // go of them, which can be after the return. A record that is damaged is FILE_MALFORMED, and nothing is stored.
   absl::StatusOr<v1::Checkpoint> PushCheckpoint(v1::PushHeader header, const format::Manifest& manifest,
                                                 const PushSource& source, const Progress& progress = nullptr);
   // Pushes a file as it is, for the server to parse or (opaque) to keep untouched.

@@ -8,6 +8,7 @@
 #include "sconce/v1/admin_service.grpc.pb.h"
 #include "sconce/v1/checkpoint_service.grpc.pb.h"
 #include "sconce/v1/model_service.grpc.pb.h"
+#include "sconce/v1/transfer_service.grpc.pb.h"
 
 namespace sconce::client {
 
@@ -17,12 +18,14 @@ struct Client::State {
       : connection(options),
         checkpoints(v1::CheckpointService::NewStub(connection.channel())),
         models(v1::ModelService::NewStub(connection.channel())),
+        transfer(v1::TransferService::NewStub(connection.channel())),
         admin(v1::AdminService::NewStub(connection.channel())),
         inference(inference::GRPCInferenceService::NewStub(connection.channel())) {}
 
   Connection connection;
   const std::unique_ptr<v1::CheckpointService::Stub> checkpoints;
   const std::unique_ptr<v1::ModelService::Stub> models;
+  const std::unique_ptr<v1::TransferService::Stub> transfer;
   const std::unique_ptr<v1::AdminService::Stub> admin;
   const std::unique_ptr<inference::GRPCInferenceService::Stub> inference;
 };
