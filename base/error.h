@@ -65,6 +65,8 @@ namespace sconce {
   X(InvalidArgument, OFFSET_MISMATCH)              \
   X(InvalidArgument, UPLOAD_INCOMPLETE)            \
   X(NotFound, UPLOAD_NOT_FOUND)                    \
+  X(FailedPrecondition, PARTS_OVERLAP)             \
+  X(FailedPrecondition, PARTS_INCOMPLETE)          \
   X(OutOfRange, OFFSET_OUT_OF_RANGE)               \
   X(Aborted, PLAN_CHANGED)                         \
   X(DataLoss, CHUNK_CORRUPT)                       \

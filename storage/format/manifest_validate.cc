@@ -231,11 +231,13 @@ class Validator {
   // The key of a value; all calls together may write key_budget_ bytes.
   absl::Status ValueKey(NodeIndex node, std::string& key) {
     key.clear();
-    if (!AppendValueKey(nodes_, node, key_budget_, key)) {
-      return MakeError(Reason::INPUT_LIMIT_EXCEEDED, "the tuples in this checkpoint's sets and keys are too large");
-    }
+    if (!AppendValueKey(nodes_, node, key_budget_, key)) return KeysTooLarge();
     key_budget_ -= key.size();
     return absl::OkStatus();
+  }
+
+  static absl::Status KeysTooLarge() {
+    return MakeError(Reason::INPUT_LIMIT_EXCEEDED, "the tuples in this checkpoint's sets and keys are too large");
   }
 
   absl::Status Dict(NodeIndex i) {
@@ -256,21 +258,10 @@ class Validator {
 
   // Keys that Python takes for equal get the same number, once per node, so that comparing keys is comparing numbers.
   absl::Status GiveKeyId(NodeIndex node) {
-    Node plain = nodes_[node];  // True == 1 == 1.0 == (1+0j)
-    if (plain.kind == NodeKind::kBool) plain.kind = NodeKind::kInt;
-    if (plain.kind == NodeKind::kComplex && plain.imaginary == 0) plain.kind = NodeKind::kFloat;
-    if (plain.kind == NodeKind::kFloat && std::trunc(plain.real) == plain.real && std::fabs(plain.real) < 0x1p63) {
-      plain.kind = NodeKind::kInt;
-      plain.integer = static_cast<int64_t>(plain.real);
-    }
-    const bool is_nan = plain.kind == NodeKind::kFloat && std::isnan(plain.real);  // equal to nothing
     std::string key;
-    if (plain.children.empty()) {
-      AppendLeafRecord(plain, key);
-    } else {
-      SCONCE_RETURN_IF_ERROR(ValueKey(node, key));
-    }
-    if (is_nan) absl::StrAppend(&key, "#", node);
+    if (!AppendDictKey(nodes_, node, key_budget_, key)) return KeysTooLarge();
+    key_budget_ -= key.size();
+    if (IsNanKey(nodes_[node])) absl::StrAppend(&key, "#", node);
     const auto [it, added] = key_ids_.emplace(std::move(key), static_cast<uint32_t>(last_dict_with_key_.size()));
     if (added) last_dict_with_key_.push_back(0);
     key_id_[node] = it->second;

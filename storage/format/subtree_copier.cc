@@ -4,12 +4,7 @@
 
 namespace sconce::format {
 
-NodeIndex SubtreeCopier::Add(Node node) {
-  nodes_.push_back(std::move(node));
-  return static_cast<NodeIndex>(nodes_.size() - 1);
-}
-
-NodeIndex SubtreeCopier::Copy(NodeIndex root) {
+NodeIndex NodeCopier::Copy(NodeIndex root) {
   std::vector<NodeIndex> pending = {root};
   while (!pending.empty()) {
     const NodeIndex index = pending.back();
@@ -25,14 +20,27 @@ NodeIndex SubtreeCopier::Copy(NodeIndex root) {
     if (pending.size() != before) continue;  // children first
     Node node = original;
     for (NodeIndex& child : node.children) child = copies_[child];
-    if (node.tensor != kNoIndex) {
-      tensors_.push_back(from_.tensors[node.tensor]);
-      node.tensor = static_cast<TensorIndex>(tensors_.size() - 1);
-    }
-    copies_[index] = Add(std::move(node));
+    copies_[index] = CopyOne(std::move(node));
     pending.pop_back();
   }
   return copies_[root];
+}
+
+// The children are numbers of the new manifest already; tensor and storage are not.
+NodeIndex NodeCopier::CopyOne(Node node) {
+  if (node.tensor != kNoIndex) {
+    tensors_.push_back(from_.tensors[node.tensor]);
+    if (tensors_.back().storage != kNoIndex) tensors_.back().storage += first_storage_;
+    node.tensor = static_cast<TensorIndex>(tensors_.size() - 1);
+  }
+  if (node.kind == NodeKind::kStorage) node.integer += first_storage_;
+  nodes_.push_back(std::move(node));
+  return static_cast<NodeIndex>(nodes_.size() - 1);
+}
+
+NodeIndex SubtreeCopier::Add(Node node) {
+  nodes_.push_back(std::move(node));
+  return static_cast<NodeIndex>(nodes_.size() - 1);
 }
 
 Selected SubtreeCopier::Finish() {

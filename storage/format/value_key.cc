@@ -1,6 +1,7 @@
 #include "storage/format/value_key.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -44,6 +45,25 @@ bool AppendValueKey(const std::vector<Node>& nodes, NodeIndex node, size_t max_b
     pending.insert(pending.end(), current.children.rbegin(), current.children.rend());
   }
   return true;
+}
+
+bool AppendDictKey(const std::vector<Node>& nodes, NodeIndex node, size_t max_bytes, std::string& out) {
+  if (!nodes[node].children.empty()) return AppendValueKey(nodes, node, max_bytes, out);
+  Node plain = nodes[node];
+  if (plain.kind == NodeKind::kBool) plain.kind = NodeKind::kInt;
+  if (plain.kind == NodeKind::kComplex && plain.imaginary == 0) plain.kind = NodeKind::kFloat;
+  if (plain.kind == NodeKind::kFloat && std::trunc(plain.real) == plain.real && std::fabs(plain.real) < 0x1p63) {
+    plain.kind = NodeKind::kInt;
+    plain.integer = static_cast<int64_t>(plain.real);
+  }
+  if (!CanBeValue(plain.kind) || plain.text.size() + 24 > max_bytes) return false;
+  AppendLeafRecord(plain, out);
+  return true;
+}
+
+bool IsNanKey(const Node& node) {
+  return (node.kind == NodeKind::kFloat || (node.kind == NodeKind::kComplex && node.imaginary == 0)) &&
+         std::isnan(node.real);
 }
 
 absl::Status SortSetElements(const std::vector<Node>& nodes, std::vector<NodeIndex>& elements) {

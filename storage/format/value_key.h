@@ -17,6 +17,12 @@ bool CanBeValue(NodeKind kind);
 // False when `node` is not a value or `out` would become longer than `max_bytes`; `out` is then of no use.
 bool AppendValueKey(const std::vector<Node>& nodes, NodeIndex node, size_t max_bytes, std::string& out);
 
+// Appends bytes that are the same for two values exactly when a dict takes them for one key: as AppendValueKey, but
+// True, 1, 1.0 and (1+0j) are one. (Inside a tuple they are still told apart.) A NaN equals nothing, itself neither:
+// the caller has to tell one IsNanKey from the next. False as AppendValueKey.
+bool AppendDictKey(const std::vector<Node>& nodes, NodeIndex node, size_t max_bytes, std::string& out);
+bool IsNanKey(const Node& node);
+
 // Sorts the elements of a set as a kSet node wants them, dropping equal ones. FILE_UNSUPPORTED for an element that is
 // not a value; INPUT_LIMIT_EXCEEDED when tuples of tuples expand beyond all reason.
 absl::Status SortSetElements(const std::vector<Node>& nodes, std::vector<NodeIndex>& elements);
