@@ -30,6 +30,8 @@ class ReadableFile {
  public:
   virtual ~ReadableFile() = default;
   virtual int64_t size_bytes() const = 0;
+  // What the file took on the disk when it was opened, in whole pages: holes take nothing.
+  virtual int64_t allocated_bytes() const = 0;
   // Fills `out` from `offset`; reading past the end is IO_ERROR.
   virtual absl::Status ReadAt(int64_t offset, absl::Span<uint8_t> out) const = 0;
   // The whole file as one shared read-only mapping, made on first use and kept until this object dies. Touching it can

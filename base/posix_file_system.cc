@@ -66,13 +66,14 @@ class PosixWritableFile final : public WritableFile {
 
 class PosixReadableFile final : public ReadableFile {
  public:
-  PosixReadableFile(UniqueFd fd, int64_t size_bytes, std::string path)
-      : fd_(std::move(fd)), size_bytes_(size_bytes), path_(std::move(path)) {}
+  PosixReadableFile(UniqueFd fd, int64_t size_bytes, int64_t allocated_bytes, std::string path)
+      : fd_(std::move(fd)), size_bytes_(size_bytes), allocated_bytes_(allocated_bytes), path_(std::move(path)) {}
   ~PosixReadableFile() override {
     if (mapping_ != nullptr) ::munmap(mapping_, static_cast<size_t>(size_bytes_));
   }
 
   int64_t size_bytes() const override { return size_bytes_; }
+  int64_t allocated_bytes() const override { return allocated_bytes_; }
   int fd() const override { return fd_.get(); }
 
   absl::Status ReadAt(int64_t offset, absl::Span<uint8_t> out) const override {
@@ -134,6 +135,7 @@ class PosixReadableFile final : public ReadableFile {
 
   const UniqueFd fd_;
   const int64_t size_bytes_;
+  const int64_t allocated_bytes_;
   const std::string path_;
   mutable std::mutex mu_;
   mutable void* mapping_ = nullptr;  // guarded by mu_ until set, then constant
@@ -164,7 +166,7 @@ class PosixFileSystemImpl final : public FileSystem {
     if (!fd.valid()) return Failed("open", path);
     struct stat info;
     if (::fstat(fd.get(), &info) != 0) return Failed("inspect", path);
-    return std::make_shared<const PosixReadableFile>(std::move(fd), info.st_size, path);
+    return std::make_shared<const PosixReadableFile>(std::move(fd), info.st_size, int64_t{info.st_blocks} * 512, path);
   }
 
   absl::Status Link(const std::string& from, const std::string& to) override {

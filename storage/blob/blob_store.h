@@ -62,18 +62,19 @@ class Blob {
   virtual ~Blob() = default;
   virtual const BlobId& id() const = 0;
   virtual int64_t size_bytes() const = 0;
+  virtual int64_t allocated_bytes() const = 0;  // what it takes on the disk, without holes
   // The range as mapped memory, populated first: may block on the disk, valid while this object lives. IO_ERROR outside
   // the blob.
   virtual absl::StatusOr<ByteSpan> Read(int64_t offset, int64_t size_bytes) const = 0;
   // The footer's bytes as given to Seal; CHUNK_CORRUPT when they do not match their checksum.
   virtual absl::StatusOr<ByteSpan> Footer() const = 0;
   virtual int64_t footer_offset() const = 0;  // where they stand; ReadFooter in footer.h decodes them
-  virtual int fd() const = 0;  // borrowed, read-only
+  virtual int fd() const = 0;                 // borrowed, read-only
 };
 
 struct BlobStats {
   int64_t blobs = 0;
-  int64_t physical_bytes = 0;
+  int64_t physical_bytes = 0;  // the sum of their allocated_bytes
 };
 
 // A durable set of immutable blobs. Thread-safe.
@@ -81,6 +82,8 @@ class BlobStore {
  public:
   virtual ~BlobStore() = default;
   virtual absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) = 0;
+  // As Create, but may use the space that is kept in reserve: for work that gives back more than it takes.
+  virtual absl::StatusOr<std::unique_ptr<BlobWriter>> CreateInReserve(uint64_t project_uid) = 0;
   // The same blob open twice shares one descriptor and mapping. DATA_LOSS (CHUNK_CORRUPT) when it is absent.
   virtual absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) = 0;
   // Unlinks a sealed blob; OK if already absent. Readers keep theirs.

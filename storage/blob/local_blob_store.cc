@@ -45,6 +45,7 @@ class LocalBlob final : public Blob {
 
   const BlobId& id() const override { return trailer_.id; }
   int64_t size_bytes() const override { return trailer_.file_size_bytes; }
+  int64_t allocated_bytes() const override { return file_->allocated_bytes(); }
   int64_t footer_offset() const override { return trailer_.footer_offset; }
   int fd() const override { return file_->fd(); }
 
@@ -102,22 +103,30 @@ absl::StatusOr<std::unique_ptr<LocalBlobStore>> LocalBlobStore::Open(const Local
   return store;
 }
 
-absl::Status LocalBlobStore::CheckRoom(int64_t size_bytes) const {
+absl::Status LocalBlobStore::CheckRoom(int64_t size_bytes, int64_t min_free_bytes) const {
   SCONCE_ASSIGN_OR_RETURN(const int64_t free_bytes, fs_->FreeBytes(paths_.DataDir()));
-  if (free_bytes - size_bytes >= min_free_bytes_) return absl::OkStatus();
+  if (free_bytes - size_bytes >= min_free_bytes) return absl::OkStatus();
   return MakeError(Reason::DISK_FULL,
                    absl::StrCat("the data directory's disk has ", HumanBytes(free_bytes), " left, of which ",
-                                HumanBytes(min_free_bytes_), " are kept in reserve; delete checkpoints or free space"),
-                   {{"free_bytes", absl::StrCat(free_bytes)}, {"reserve_bytes", absl::StrCat(min_free_bytes_)}});
+                                HumanBytes(min_free_bytes), " are kept in reserve; delete checkpoints or free space"),
+                   {{"free_bytes", absl::StrCat(free_bytes)}, {"reserve_bytes", absl::StrCat(min_free_bytes)}});
 }
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Create(uint64_t project_uid) {
-  SCONCE_RETURN_IF_ERROR(CheckRoom(0));
+  return Create(project_uid, min_free_bytes_);
+}
+
+absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::CreateInReserve(uint64_t project_uid) {
+  return Create(project_uid, 0);
+}
+
+absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Create(uint64_t project_uid, int64_t min_free_bytes) {
+  SCONCE_RETURN_IF_ERROR(CheckRoom(0, min_free_bytes));
   const BlobId id = RandomBlobId(project_uid);
   CreateOptions options;
   options.direct = true;
   SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs_->Create(paths_.PartPath(id), options));
-  return std::make_unique<LocalBlobWriter>(*this, id, std::move(file));
+  return std::make_unique<LocalBlobWriter>(*this, id, min_free_bytes, std::move(file));
 }
 
 absl::Status LocalBlobStore::MakeShardDurable(const BlobId& id) {
@@ -137,7 +146,7 @@ absl::Status LocalBlobStore::MakeShardDurable(const BlobId& id) {
   return absl::OkStatus();
 }
 
-absl::Status LocalBlobStore::Publish(const BlobId& id, int64_t file_size_bytes) {
+absl::Status LocalBlobStore::Publish(const BlobId& id, int64_t allocated_bytes) {
   SCONCE_RETURN_IF_ERROR(MakeShardDurable(id));
   SCONCE_RETURN_IF_ERROR(fs_->Rename(paths_.PartPath(id), paths_.SealedPath(id)));
   if (absl::Status synced = fs_->SyncDirectory(paths_.ShardDir(id)); !synced.ok()) {
@@ -148,7 +157,7 @@ absl::Status LocalBlobStore::Publish(const BlobId& id, int64_t file_size_bytes) 
   }
   MutexLock lock(&mu_);
   ++stats_.blobs;
-  stats_.physical_bytes += file_size_bytes;
+  stats_.physical_bytes += allocated_bytes;
   return absl::OkStatus();
 }
 
@@ -193,7 +202,7 @@ absl::Status LocalBlobStore::Remove(const BlobId& id) {
   open_.erase(id);
   ++removals_;
   --stats_.blobs;
-  stats_.physical_bytes -= (*file)->size_bytes();
+  stats_.physical_bytes -= (*file)->allocated_bytes();
   return absl::OkStatus();
 }
 
@@ -256,7 +265,7 @@ absl::StatusOr<int64_t> LocalBlobStore::Recover(const std::function<bool(const B
     }
     SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const ReadableFile> file, fs_->OpenRead(paths_.SealedPath(id)));
     ++kept.blobs;
-    kept.physical_bytes += file->size_bytes();
+    kept.physical_bytes += file->allocated_bytes();
     return absl::OkStatus();
   }));
   absl::flat_hash_set<std::string> shards;

@@ -36,11 +36,12 @@ class LocalBlobStore final : public BlobStore {
   static absl::StatusOr<std::unique_ptr<LocalBlobStore>> Open(const LocalBlobStoreOptions& options);
 
   absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) override;
+  absl::StatusOr<std::unique_ptr<BlobWriter>> CreateInReserve(uint64_t project_uid) override;
   absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) override;
   absl::Status Remove(const BlobId& id) override;
   absl::StatusOr<std::vector<BlobId>> List() override;
   absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) override;
-  // Counted from Recover on. `physical_bytes` is the sum of file sizes; holes (under 1 MiB a blob) are in it.
+  // Counted from Recover on.
   BlobStats GetStats() const override;
 
  private:
@@ -48,10 +49,11 @@ class LocalBlobStore final : public BlobStore {
 
   explicit LocalBlobStore(const LocalBlobStoreOptions& options);
 
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid, int64_t min_free_bytes);
   // DISK_FULL when fewer than min_free_bytes would be left after writing `size_bytes`.
-  absl::Status CheckRoom(int64_t size_bytes) const;
+  absl::Status CheckRoom(int64_t size_bytes, int64_t min_free_bytes) const;
   // Steps 4 and 5 of the commit protocol.
-  absl::Status Publish(const BlobId& id, int64_t file_size_bytes);
+  absl::Status Publish(const BlobId& id, int64_t allocated_bytes);
   absl::Status MakeShardDurable(const BlobId& id);
   absl::Status DropUploads();
   absl::Status DropOldOrphans();

@@ -41,7 +41,9 @@ absl::Status LocalBlobWriter::CheckOpen() const {
 }
 
 absl::Status LocalBlobWriter::Write(int64_t offset, ByteSpan pages) {
-  SCONCE_RETURN_IF_ERROR(store_.CheckRoom(static_cast<int64_t>(pages.size())));
+  const auto size_bytes = static_cast<int64_t>(pages.size());
+  SCONCE_RETURN_IF_ERROR(store_.CheckRoom(size_bytes, min_free_bytes_));
+  written_bytes_ += size_bytes;
   return file_->WriteAt(offset, pages);
 }
 
@@ -128,7 +130,7 @@ absl::Status LocalBlobWriter::WriteTail(ByteSpan bytes) {
   return absl::OkStatus();
 }
 
-absl::Status LocalBlobWriter::WriteFooter(ByteSpan footer, int64_t& file_size_bytes) {
+absl::Status LocalBlobWriter::WriteFooter(ByteSpan footer) {
   SCONCE_ASSIGN_OR_RETURN(const int64_t footer_offset, FooterOffset());
   const auto footer_size = static_cast<int64_t>(footer.size());
   Trailer trailer;
@@ -143,17 +145,15 @@ absl::Status LocalBlobWriter::WriteFooter(ByteSpan footer, int64_t& file_size_by
   SCONCE_RETURN_IF_ERROR(WriteTail(footer));
   SCONCE_RETURN_IF_ERROR(WriteTail(ByteSpan(kZeros).first(static_cast<size_t>(gap))));
   SCONCE_RETURN_IF_ERROR(WriteTail(EncodeTrailer(trailer)));
-  file_size_bytes = trailer.file_size_bytes;
   return Flush(*tail_);
 }
 
 absl::Status LocalBlobWriter::Seal(ByteSpan footer) {
   if (published_) return Misuse("it was sealed twice");
-  int64_t file_size_bytes = 0;
-  SCONCE_RETURN_IF_ERROR(Remember(WriteFooter(footer, file_size_bytes)));
+  SCONCE_RETURN_IF_ERROR(Remember(WriteFooter(footer)));
   SCONCE_RETURN_IF_ERROR(Remember(file_->SetMode(0440)));
   SCONCE_RETURN_IF_ERROR(Remember(file_->Sync()));
-  SCONCE_RETURN_IF_ERROR(Remember(store_.Publish(id_, file_size_bytes)));
+  SCONCE_RETURN_IF_ERROR(Remember(store_.Publish(id_, written_bytes_)));
   published_ = true;
   tail_.reset();
   return absl::OkStatus();

@@ -1,6 +1,7 @@
 #ifndef SCONCE_STORAGE_BLOB_LOCAL_BLOB_WRITER_H_
 #define SCONCE_STORAGE_BLOB_LOCAL_BLOB_WRITER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -19,8 +20,8 @@ namespace sconce::blob {
 // the file is given out under the lock; the writing itself happens outside it, so that several threads write at once.
 class LocalBlobWriter final : public BlobWriter {
  public:
-  LocalBlobWriter(LocalBlobStore& store, BlobId id, std::unique_ptr<WritableFile> file)
-      : store_(store), id_(id), file_(std::move(file)) {}
+  LocalBlobWriter(LocalBlobStore& store, BlobId id, int64_t min_free_bytes, std::unique_ptr<WritableFile> file)
+      : store_(store), id_(id), min_free_bytes_(min_free_bytes), file_(std::move(file)) {}
   ~LocalBlobWriter() override;
 
   const BlobId& id() const override { return id_; }
@@ -48,15 +49,17 @@ class LocalBlobWriter final : public BlobWriter {
   absl::Status Flush(PackRegion& region);
   // Adds to the end of the blob through tail_, writing whenever it is full.
   absl::Status WriteTail(ByteSpan bytes);
-  absl::Status WriteFooter(ByteSpan footer, int64_t& file_size_bytes);
+  absl::Status WriteFooter(ByteSpan footer);
   // Remembers the first failure: after one, the file may hold anything and is only good to be dropped.
   absl::Status Remember(absl::Status status);
 
   LocalBlobStore& store_;  // outlives this
   const BlobId id_;
+  const int64_t min_free_bytes_;  // kept free on the disk by this blob's writes
   const std::unique_ptr<WritableFile> file_;
-  bool published_ = false;            // by Seal
-  std::unique_ptr<PackRegion> tail_;  // by FooterOffset and Seal
+  std::atomic<int64_t> written_bytes_{0};  // whole pages, each once: what the file takes on the disk
+  bool published_ = false;                 // by Seal
+  std::unique_ptr<PackRegion> tail_;       // by FooterOffset and Seal
 
   Mutex mu_;
   absl::Status failure_ ABSL_GUARDED_BY(mu_);

@@ -13,7 +13,8 @@ namespace {
 // The letters. A letter given up is never used for something else.
 constexpr char kSchema = 'v', kNextUid = 'u', kLog = 'l', kProject = 'P', kRunName = 'R', kRun = 'r',
                kRunTombstone = 'T', kCheckpoint = 'c', kMetric = 'm', kAlias = 'a', kModule = 'd', kChunk = 'k',
-               kReference = 'f', kBlob = 'b', kSuspectBlob = 'g', kTombstone = 't', kRequestId = 'q', kDeployment = 'p';
+               kReference = 'f', kBlob = 'b', kSuspectBlob = 'g', kTombstone = 't', kRequestId = 'q', kDeployment = 'p',
+               kWaste = 'w';
 
 constexpr size_t kOwnerBytes = 17;
 constexpr size_t kDigestBytes = 32;
@@ -306,6 +307,16 @@ std::string SuspectBlobPrefix() {
 }
 std::optional<BlobKeyFields> ParseSuspectBlobKey(absl::string_view key) {
   return ParseBlob(key, kSuspectBlob);
+}
+
+std::string WasteKey(uint64_t project_uid, const RawBlobId& id) {
+  return KeyWriter(kWaste).Int(project_uid).Raw(IdText(id)).Take();
+}
+std::string WastePrefix() {
+  return KeyWriter(kWaste).Take();
+}
+std::optional<BlobKeyFields> ParseWasteKey(absl::string_view key) {
+  return ParseBlob(key, kWaste);
 }
 
 std::string TombstoneKey(const Owner& owner) {

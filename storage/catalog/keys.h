@@ -102,6 +102,11 @@ std::string SuspectBlobKey(uint64_t project_uid, const RawBlobId& id);
 std::string SuspectBlobPrefix();
 std::optional<BlobKeyFields> ParseSuspectBlobKey(absl::string_view key);
 
+// A blob that holds more than is needed.
+std::string WasteKey(uint64_t project_uid, const RawBlobId& id);
+std::string WastePrefix();
+std::optional<BlobKeyFields> ParseWasteKey(absl::string_view key);
+
 std::string TombstoneKey(const Owner& owner);
 std::string TombstonePrefix();
 std::optional<Owner> ParseTombstoneKey(absl::string_view key);

@@ -271,6 +271,21 @@ TYPED_TEST_P(BlobStoreContract, StatsFollowSealAndRemove) {
   EXPECT_LT(left.physical_bytes, one.physical_bytes);
 }
 
+TYPED_TEST_P(BlobStoreContract, StatsCountWhatTheBlobsTake) {
+  int64_t expected = 0;
+  for (int i = 0; i < 20; ++i) {
+    const std::unique_ptr<BlobWriter> writer = i % 2 == 0 ? this->Create() : *this->store().CreateInReserve(kProject);
+    this->AppendPacked(*writer, Pattern(100 + i * 3000, i));
+    this->Append(*writer, Pattern(70'000, i), true);  // leaves a hole behind the packed chunk
+    this->AppendPacked(*writer, Pattern(60'000, i));
+    ASSERT_OK(writer->Seal(AsBytes("footer")));
+    ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const Blob> blob, this->store().Open(writer->id()));
+    EXPECT_LE(blob->allocated_bytes(), blob->size_bytes());
+    expected += blob->allocated_bytes();
+  }
+  EXPECT_EQ(this->store().GetStats().physical_bytes, expected);
+}
+
 TYPED_TEST_P(BlobStoreContract, RecoverKeepsTheKnownAndSetsTheRestAside) {
   const BlobId known = this->Sealed("known");
   const BlobId unknown = this->Sealed("unknown");
@@ -376,9 +391,9 @@ REGISTER_TYPED_TEST_SUITE_P(BlobStoreContract, WhatWasAppendedIsReadBack,
                             AFooterOfAnySizeEndsWhole, AnUnsealedBlobIsInvisible, ProjectsAreApart,
                             OpeningTwiceSharesOneDescriptor, TheDescriptorMapsAChunkAndCannotWrite,
                             RemoveTakesTheBlobButNotItsReaders, RemovingWhatIsAbsentIsOk, StatsFollowSealAndRemove,
-                            RecoverKeepsTheKnownAndSetsTheRestAside, RecoverCountsWhatItSetAside,
-                            SeveralThreadsAppendToOneBlob, SeveralThreadsSealAndOpenAtOnce, ADamagedFooterIsNotGivenOut,
-                            ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
+                            StatsCountWhatTheBlobsTake, RecoverKeepsTheKnownAndSetsTheRestAside,
+                            RecoverCountsWhatItSetAside, SeveralThreadsAppendToOneBlob, SeveralThreadsSealAndOpenAtOnce,
+                            ADamagedFooterIsNotGivenOut, ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
 
 }  // namespace sconce::blob
 

@@ -43,6 +43,7 @@ class MemoryBlob final : public Blob {
   const BlobId& id() const override { return trailer_.id; }
   int64_t size_bytes() const override { return static_cast<int64_t>(bytes_.size()); }
   int64_t footer_offset() const override { return trailer_.footer_offset; }
+  int64_t allocated_bytes() const override { return size_bytes(); }  // written as a whole
   int fd() const override { return fd_.get(); }
 
   absl::StatusOr<ByteSpan> Read(int64_t offset, int64_t size_bytes) const override {
@@ -165,6 +166,10 @@ void MemoryBlobStore::Release(int64_t bytes) {
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> MemoryBlobStore::Create(uint64_t project_uid) {
   return std::make_unique<MemoryBlobWriter>(*this, RandomBlobId(project_uid));
+}
+
+absl::StatusOr<std::unique_ptr<BlobWriter>> MemoryBlobStore::CreateInReserve(uint64_t project_uid) {
+  return Create(project_uid);
 }
 
 absl::StatusOr<std::shared_ptr<const Blob>> MemoryBlobStore::Open(const BlobId& id) {

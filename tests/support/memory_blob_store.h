@@ -19,6 +19,7 @@ namespace sconce::blob {
 class MemoryBlobStore final : public BlobStore {
  public:
   absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) override;
+  absl::StatusOr<std::unique_ptr<BlobWriter>> CreateInReserve(uint64_t project_uid) override;  // the same: no reserve
   absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) override;
   absl::Status Remove(const BlobId& id) override;
   absl::StatusOr<std::vector<BlobId>> List() override;

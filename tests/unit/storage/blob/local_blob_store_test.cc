@@ -184,6 +184,10 @@ TEST_F(LocalBlobStoreTest, TheReserveIsKeptFree) {
   ASSERT_OK_AND_ASSIGN(const int64_t free_bytes, PosixFileSystem().FreeBytes(directory_.path()));
   Reopen(free_bytes * 2);
   EXPECT_THAT(store_->Create(5), FailsWith(Reason::DISK_FULL, ::testing::HasSubstr("delete checkpoints")));
+  // But for what gives back more than it takes.
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<BlobWriter> writer, store_->CreateInReserve(5));
+  EXPECT_OK(writer->AppendPacked(AsBytes("chunk")));
+  EXPECT_OK(writer->Seal(AsBytes("footer")));
 }
 
 TEST_F(LocalBlobStoreTest, ABlobNobodyHoldsIsClosed) {

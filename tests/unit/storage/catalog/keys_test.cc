@@ -97,6 +97,7 @@ TEST(KeysTest, EveryParsedKeyGivesItsFieldsBack) {
   EXPECT_EQ(blob->project_uid, 4u);
   EXPECT_EQ(blob->id, id);
   ASSERT_TRUE(ParseSuspectBlobKey(SuspectBlobKey(4, id)));
+  ASSERT_TRUE(ParseWasteKey(WasteKey(4, id)));
   EXPECT_EQ(ParseProjectKey(ProjectKey("vision")), "vision");
   EXPECT_EQ(ParseRunNameKey(RunNameKey(1, "resnet")), "resnet");
   EXPECT_EQ(ParseModuleKey(ModuleKey(1, "net")), "net");
