@@ -65,6 +65,7 @@ namespace sconce {
   X(InvalidArgument, OFFSET_MISMATCH)              \
   X(InvalidArgument, UPLOAD_INCOMPLETE)            \
   X(NotFound, UPLOAD_NOT_FOUND)                    \
+  X(AlreadyExists, UPLOAD_ALREADY_EXISTS)          \
   X(FailedPrecondition, PARTS_OVERLAP)             \
   X(FailedPrecondition, PARTS_INCOMPLETE)          \
   X(OutOfRange, OFFSET_OUT_OF_RANGE)               \

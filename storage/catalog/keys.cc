@@ -14,7 +14,7 @@ namespace {
 constexpr char kSchema = 'v', kNextUid = 'u', kLog = 'l', kProject = 'P', kRunName = 'R', kRun = 'r',
                kRunTombstone = 'T', kCheckpoint = 'c', kMetric = 'm', kAlias = 'a', kModule = 'd', kChunk = 'k',
                kReference = 'f', kBlob = 'b', kSuspectBlob = 'g', kTombstone = 't', kRequestId = 'q', kDeployment = 'p',
-               kWaste = 'w';
+               kWaste = 'w', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z';
 
 constexpr size_t kOwnerBytes = 17;
 constexpr size_t kDigestBytes = 32;
@@ -143,7 +143,7 @@ std::optional<Owner> Owner::Decode(absl::string_view bytes) {
   if (bytes.size() != kOwnerBytes) return std::nullopt;
   Owner owner;
   owner.kind = static_cast<Kind>(bytes[0]);
-  if (owner.kind != Kind::kVersion && owner.kind != Kind::kModule) return std::nullopt;
+  if (owner.kind != Kind::kVersion && owner.kind != Kind::kModule && owner.kind != Kind::kUpload) return std::nullopt;
   KeyReader reader(bytes, bytes[0]);
   owner.run_uid = reader.Int();
   owner.number = reader.Int();
@@ -269,6 +269,39 @@ std::string ChunkPrefix(uint64_t project_uid) {
   return KeyWriter(kChunk).Int(project_uid).Take();
 }
 
+std::string ChunkPrefix() {
+  return KeyWriter(kChunk).Take();
+}
+std::optional<ChunkKeyFields> ParseChunkKey(absl::string_view key) {
+  KeyReader reader(key, kChunk);
+  ChunkKeyFields fields;
+  fields.project_uid = reader.Int();
+  const absl::string_view chunk = reader.Raw(kDigestBytes);
+  if (!reader.Done() || !Digest::FromBytes(chunk, fields.chunk)) return std::nullopt;
+  return fields;
+}
+
+std::string FingerprintKey(uint64_t project_uid, const Fingerprint& xxh3, const Digest& chunk) {
+  return KeyWriter(kFingerprint).Int(project_uid).Raw(xxh3.AsKey()).Raw(chunk.AsKey()).Take();
+}
+std::string FingerprintPrefix(uint64_t project_uid, const Fingerprint& xxh3) {
+  return KeyWriter(kFingerprint).Int(project_uid).Raw(xxh3.AsKey()).Take();
+}
+std::string FingerprintPrefix() {
+  return KeyWriter(kFingerprint).Take();
+}
+std::optional<FingerprintKeyFields> ParseFingerprintKey(absl::string_view key) {
+  KeyReader reader(key, kFingerprint);
+  FingerprintKeyFields fields;
+  fields.project_uid = reader.Int();
+  const absl::string_view xxh3 = reader.Raw(fields.xxh3.bytes.size());
+  const absl::string_view chunk = reader.Raw(kDigestBytes);
+  if (!reader.Done() || !Fingerprint::FromBytes(xxh3, fields.xxh3) || !Digest::FromBytes(chunk, fields.chunk)) {
+    return std::nullopt;
+  }
+  return fields;
+}
+
 std::string ReferenceKey(uint64_t project_uid, const Digest& chunk, const Owner& owner) {
   return KeyWriter(kReference).Int(project_uid).Raw(chunk.AsKey()).Raw(owner.Encode()).Take();
 }
@@ -330,6 +363,61 @@ std::optional<Owner> ParseTombstoneKey(absl::string_view key) {
   const absl::string_view owner = reader.Raw(kOwnerBytes);
   if (!reader.Done()) return std::nullopt;
   return Owner::Decode(owner);
+}
+
+std::string UploadKey(uint64_t run_uid, absl::string_view upload) {
+  return KeyWriter(kUpload).Int(run_uid).Name(upload).Take();
+}
+std::string UploadPrefix() {
+  return KeyWriter(kUpload).Take();
+}
+std::optional<UploadKeyFields> ParseUploadKey(absl::string_view key) {
+  KeyReader reader(key, kUpload);
+  UploadKeyFields fields;
+  fields.run_uid = reader.Int();
+  fields.upload = reader.Name();
+  if (!reader.Done()) return std::nullopt;
+  return fields;
+}
+
+std::string PartKey(uint64_t upload_uid, int64_t part) {
+  return KeyWriter(kPart).Int(upload_uid).Int(static_cast<uint64_t>(part)).Take();
+}
+std::string PartPrefix(uint64_t upload_uid) {
+  return KeyWriter(kPart).Int(upload_uid).Take();
+}
+std::string PartPrefix() {
+  return KeyWriter(kPart).Take();
+}
+std::optional<PartKeyFields> ParsePartKey(absl::string_view key) {
+  KeyReader reader(key, kPart);
+  PartKeyFields fields;
+  fields.upload_uid = reader.Int();
+  fields.part = static_cast<int64_t>(reader.Int());
+  if (!reader.Done()) return std::nullopt;
+  return fields;
+}
+
+std::string JournalKey(uint64_t upload_uid, int64_t part, int64_t sequence) {
+  return KeyWriter(kJournal)
+      .Int(upload_uid)
+      .Int(static_cast<uint64_t>(part))
+      .Int(static_cast<uint64_t>(sequence))
+      .Take();
+}
+std::string JournalPrefix(uint64_t upload_uid) {
+  return KeyWriter(kJournal).Int(upload_uid).Take();
+}
+std::string JournalPrefix(uint64_t upload_uid, int64_t part) {
+  return KeyWriter(kJournal).Int(upload_uid).Int(static_cast<uint64_t>(part)).Take();
+}
+std::optional<int64_t> ParseJournalKey(absl::string_view key) {
+  KeyReader reader(key, kJournal);
+  reader.Int();
+  reader.Int();
+  const uint64_t sequence = reader.Int();
+  if (!reader.Done()) return std::nullopt;
+  return static_cast<int64_t>(sequence);
 }
 
 std::string RequestIdKey(uint64_t project_uid, absl::string_view principal, absl::string_view method,

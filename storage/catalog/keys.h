@@ -15,12 +15,13 @@
 // where a uid is looked up.
 namespace sconce::catalog {
 
-// Who refers to a chunk or owns a footer: a version or a module of a run.
+// Who refers to a chunk or owns a footer: a version or a module of a run. An upload refers to the chunks that it found
+// stored, and owns no footer.
 struct Owner {
-  enum class Kind : char { kVersion = 'c', kModule = 'd' };
+  enum class Kind : char { kVersion = 'c', kModule = 'd', kUpload = 'u' };
   Kind kind = Kind::kVersion;
   uint64_t run_uid = 0;
-  uint64_t number = 0;  // the version, or the module's uid
+  uint64_t number = 0;  // the version, or the module's or upload's uid
 
   // 17 bytes, as in keys and BlobRecord.owner.
   std::string Encode() const;
@@ -79,6 +80,23 @@ std::optional<std::string> ParseModuleKey(absl::string_view key);  // the module
 
 std::string ChunkKey(uint64_t project_uid, const Digest& chunk);
 std::string ChunkPrefix(uint64_t project_uid);
+std::string ChunkPrefix();
+struct ChunkKeyFields {
+  uint64_t project_uid = 0;
+  Digest chunk;
+};
+std::optional<ChunkKeyFields> ParseChunkKey(absl::string_view key);
+
+// The fingerprint index: which chunks of the project have this XXH3-128. Every chunk that is not bad has an entry.
+std::string FingerprintKey(uint64_t project_uid, const Fingerprint& xxh3, const Digest& chunk);
+std::string FingerprintPrefix(uint64_t project_uid, const Fingerprint& xxh3);
+std::string FingerprintPrefix();
+struct FingerprintKeyFields {
+  uint64_t project_uid = 0;
+  Fingerprint xxh3;
+  Digest chunk;
+};
+std::optional<FingerprintKeyFields> ParseFingerprintKey(absl::string_view key);
 
 std::string ReferenceKey(uint64_t project_uid, const Digest& chunk, const Owner& owner);
 std::string ReferencePrefix(uint64_t project_uid);
@@ -110,6 +128,28 @@ std::optional<BlobKeyFields> ParseWasteKey(absl::string_view key);
 std::string TombstoneKey(const Owner& owner);
 std::string TombstonePrefix();
 std::optional<Owner> ParseTombstoneKey(absl::string_view key);
+
+std::string UploadKey(uint64_t run_uid, absl::string_view upload);
+std::string UploadPrefix();
+struct UploadKeyFields {
+  uint64_t run_uid = 0;
+  std::string upload;
+};
+std::optional<UploadKeyFields> ParseUploadKey(absl::string_view key);
+
+std::string PartKey(uint64_t upload_uid, int64_t part);
+std::string PartPrefix(uint64_t upload_uid);
+std::string PartPrefix();
+struct PartKeyFields {
+  uint64_t upload_uid = 0;
+  int64_t part = 0;
+};
+std::optional<PartKeyFields> ParsePartKey(absl::string_view key);
+
+std::string JournalKey(uint64_t upload_uid, int64_t part, int64_t sequence);
+std::string JournalPrefix(uint64_t upload_uid);
+std::string JournalPrefix(uint64_t upload_uid, int64_t part);
+std::optional<int64_t> ParseJournalKey(absl::string_view key);  // the sequence
 
 std::string RequestIdKey(uint64_t project_uid, absl::string_view principal, absl::string_view method,
                          absl::string_view request_id);

@@ -82,6 +82,23 @@ absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> LocalRepository::OpenRead(
   return OpenStoredCheckpoint(store_, ref);
 }
 
+absl::StatusOr<Upload> LocalRepository::BeginUpload(const PushOptions&, const std::string&, int64_t) {
+  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+}
+absl::StatusOr<std::unique_ptr<PartStream>> LocalRepository::BeginPart(const UploadRef&, int64_t, ByteSpan,
+                                                                       DurableCallback) {
+  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+}
+absl::StatusOr<Checkpoint> LocalRepository::CommitUpload(const UploadRef&) {
+  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+}
+absl::Status LocalRepository::AbortUpload(const UploadRef&) {
+  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+}
+absl::StatusOr<Upload> LocalRepository::GetUpload(const UploadRef&) {
+  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+}
+
 absl::StatusOr<std::unique_ptr<Spool>> LocalRepository::NewSpool() {
   return MakeSpool(store_);
 }

@@ -65,6 +65,14 @@ class LocalRepository final : public Repository {
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ListDeployments() override;
   absl::Status DeleteDeployment(const std::string& model) override;
 
+  absl::StatusOr<Upload> BeginUpload(const PushOptions& options, const std::string& upload_id,
+                                     int64_t expected_parts) override;
+  absl::StatusOr<std::unique_ptr<PartStream>> BeginPart(const UploadRef& upload, int64_t part, ByteSpan manifest,
+                                                        DurableCallback durable) override;
+  absl::StatusOr<Checkpoint> CommitUpload(const UploadRef& upload) override;
+  absl::Status AbortUpload(const UploadRef& upload) override;
+  absl::StatusOr<Upload> GetUpload(const UploadRef& upload) override;
+
   absl::StatusOr<std::unique_ptr<Spool>> NewSpool() override;
   absl::StatusOr<RepositoryStats> GetStats() override;
   absl::StatusOr<CollectReport> CollectGarbage() override;

@@ -32,6 +32,7 @@ using Edit = absl::FunctionRef<bool(Damage& bad_chunks, bool& manifest_corrupt)>
 absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Owner& owner, Edit edit,
                                                  catalog::ChangeSet& change) {
   const catalog::CatalogReader& reader = *store.catalog;
+  if (owner.kind == catalog::Owner::Kind::kUpload) return std::nullopt;  // its commit looks at the chunk again
   SCONCE_ASSIGN_OR_RETURN(const auto run, ReadRecord<records::RunRecord>(reader, catalog::RunKey(owner.run_uid)));
   if (!run) return std::nullopt;  // deleted; the collector is at it
   if (owner.kind == catalog::Owner::Kind::kModule) {

@@ -15,6 +15,7 @@
 #include "base/strings.h"
 #include "storage/format/manifest.h"
 #include "storage/repository/types.h"
+#include "storage/repository/upload.h"
 
 namespace sconce::repository {
 
@@ -96,11 +97,12 @@ class Spool {
 struct RepositoryOptions {
   std::string data_dir;
   FileSystem* file_system = &PosixFileSystem();
-  const Clock* clock = nullptr;                 // null: the system's
-  int ingest_threads = 2;                       // hash and write
-  int ingest_buffers = 8;                       // of 4 MiB each: full chunks being hashed and written, for all pushes
-  int max_pushes = 64;                          // at once; each may hold one more buffer. Beyond: SERVER_OVERLOADED
+  const Clock* clock = nullptr;  // null: the system's
+  int ingest_threads = 2;        // hash and write
+  int ingest_buffers = 8;        // of 4 MiB each: full chunks being hashed and written, for all pushes
+  int max_pushes = 64;  // at once, with streams of uploads; each may hold one more buffer. Beyond: SERVER_OVERLOADED
   int64_t min_free_bytes = int64_t{256} << 20;  // pushes are refused (DISK_FULL) when the disk has less
+  absl::Duration upload_ttl = absl::Hours(24);  // an upload not touched for so long is dropped
 };
 
 // What one pass of the collector did.
@@ -109,7 +111,7 @@ struct CollectReport {
   int64_t removed_chunks = 0;  // chunks nothing referred to any more
   int64_t removed_blobs = 0;
   int64_t freed_bytes = 0;  // sizes of the files removed
-  int64_t postponed = 0;  // deleted versions that wait for a push in progress to end
+  int64_t postponed = 0;    // deleted versions that wait for a push in progress to end
 };
 
 struct RepositoryStats {
@@ -173,6 +175,33 @@ class Repository {
   virtual absl::Status PutDeployment(const std::string& model, const std::string& record, bool must_be_new) = 0;
   virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ListDeployments() = 0;
   virtual absl::Status DeleteDeployment(const std::string& model) = 0;
+
+  // Uploads (upload.h).
+  //
+  // Opens an upload of the run, or answers the one of that id as it is: so ranks join, and an interrupted push goes on.
+  // UPLOAD_ALREADY_EXISTS when that one was begun with other options (the request id is one of them) or parts. With an
+  // empty `upload_id` the repository chooses: with a request id always the same for the same principal and id, so that
+  // the same request finds its upload again for as long as that is kept (24 h beyond its commit). After an abort the id
+  // may be used anew. `expected_parts`: 1 to kMaxUploadParts, 0 is 1. ARGUMENT_INVALID, NAME_INVALID, RUN_NOT_FOUND.
+  virtual absl::StatusOr<Upload> BeginUpload(const PushOptions& options, const std::string& upload_id,
+                                             int64_t expected_parts) = 0;
+  // A stream of part `part`, 0 to expected_parts - 1. `manifest` is the part's, encoded, without chunk digests; empty:
+  // the part has it already (ARGUMENT_INVALID when it has not). It is durable when this returns. MANIFEST_INVALID, also
+  // when the part was begun with another one; MANIFEST_VERSION_UNSUPPORTED; INPUT_LIMIT_EXCEEDED; UPLOAD_NOT_FOUND;
+  // ARGUMENT_INVALID for another part number; SERVER_OVERLOADED.
+  virtual absl::StatusOr<std::unique_ptr<PartStream>> BeginPart(const UploadRef& upload, int64_t part,
+                                                                ByteSpan manifest, DurableCallback durable) = 0;
+  // Makes the parts one version, once: every call gets the same, also after a restart, for 24 h. The upload's request
+  // id is that of the commit: when another push committed it before, that version is the answer, and when that had
+  // other content REQUEST_ID_REUSED. UPLOAD_INCOMPLETE naming the parts and chunks that are missing: send them and call
+  // again. PARTS_OVERLAP, PARTS_INCOMPLETE, ATTRIBUTE_CONFLICT: abort it. UPLOAD_NOT_FOUND; RUN_NOT_FOUND when the run
+  // was deleted meanwhile.
+  virtual absl::StatusOr<Checkpoint> CommitUpload(const UploadRef& upload) = 0;
+  // Drops the upload; its space comes back by itself. OK when it was aborted in the last 24 h, or committed (the
+  // version stays). UPLOAD_NOT_FOUND.
+  virtual absl::Status AbortUpload(const UploadRef& upload) = 0;
+  // UPLOAD_NOT_FOUND: never begun, aborted, expired, or committed more than 24 h ago. Reads records alone.
+  virtual absl::StatusOr<Upload> GetUpload(const UploadRef& upload) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<Spool>> NewSpool() = 0;
   virtual absl::StatusOr<RepositoryStats> GetStats() = 0;

@@ -106,6 +106,35 @@ TEST(KeysTest, EveryParsedKeyGivesItsFieldsBack) {
   EXPECT_EQ(ParseLogKey(LogKey(12)), 12);
 }
 
+TEST(KeysTest, KeysOfUploadsGiveTheirFieldsBack) {
+  const Digest chunk = Sha256(AsBytes("x"));
+  const Fingerprint xxh3 = Xxh3(AsBytes("x"));
+  const auto indexed = ParseFingerprintKey(FingerprintKey(3, xxh3, chunk));
+  ASSERT_TRUE(indexed);
+  EXPECT_EQ(indexed->project_uid, 3u);
+  EXPECT_EQ(indexed->xxh3, xxh3);
+  EXPECT_EQ(indexed->chunk, chunk);
+  EXPECT_EQ(FingerprintKey(3, xxh3, chunk).rfind(FingerprintPrefix(3, xxh3), 0), 0u);
+  EXPECT_FALSE(ParseFingerprintKey(FingerprintKey(3, xxh3, chunk) + "x"));
+  const auto stored = ParseChunkKey(ChunkKey(3, chunk));
+  ASSERT_TRUE(stored);
+  EXPECT_EQ(stored->project_uid, 3u);
+  EXPECT_EQ(stored->chunk, chunk);
+  const auto upload = ParseUploadKey(UploadKey(4, "step-1"));
+  ASSERT_TRUE(upload);
+  EXPECT_EQ(upload->run_uid, 4u);
+  EXPECT_EQ(upload->upload, "step-1");
+  const auto part = ParsePartKey(PartKey(5, 300));
+  ASSERT_TRUE(part);
+  EXPECT_EQ(part->upload_uid, 5u);
+  EXPECT_EQ(part->part, 300);
+  EXPECT_EQ(ParseJournalKey(JournalKey(5, 2, 77)), 77);
+  EXPECT_FALSE(ParseJournalKey(PartKey(5, 2)));
+  ExpectAscending({JournalKey(5, 2, 0), JournalKey(5, 2, 1), JournalKey(5, 2, 256), JournalKey(5, 3, 0)});
+  const Owner owner{Owner::Kind::kUpload, 4, 5};
+  EXPECT_EQ(Owner::Decode(owner.Encode()), owner);
+}
+
 TEST(KeysTest, TheBytesAreThoseOfTheDocument) {
   EXPECT_EQ(ToHex(AsBytes(RunNameKey(1, "resnet"))), "5200000000000000017265736e65740001");
   EXPECT_EQ(ToHex(AsBytes(CheckpointKey(2, 3))), "6300000000000000020000000000000003");
