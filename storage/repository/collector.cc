@@ -1,10 +1,12 @@
 // A pass is a row of stages, in the order in which each leaves work for the next; every stage is a class in a file of
 // its own, which says what it promises:
 //
+//   0. DeletionRecorder: what was deleted is recorded in deletions.log; again after stage 1.
 //   1. RunBurial: a deleted run's versions and modules become tombstones.
 //   2. ReferenceDropper: from each tombstone the references are dropped, and the chunks nobody else refers to.
 //   3. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked.
-//   4. RequestSweeper: request ids older than their lifetime go.
+//   4. DeletionTrimmer: deletions.log is shortened now and then.
+//   5. RequestSweeper: request ids older than their lifetime go.
 //
 // A crash between two batches loses nothing, since every batch leaves the catalog consistent and every stage finds its
 // work in the catalog.
@@ -19,7 +21,13 @@
 namespace sconce::repository {
 
 Collector::Collector(Store& store)
-    : store_(store), run_burial_(store), reference_dropper_(store), blob_sweeper_(store), request_sweeper_(store) {}
+    : store_(store),
+      deletion_recorder_(store),
+      run_burial_(store),
+      reference_dropper_(store),
+      blob_sweeper_(store),
+      deletion_trimmer_(store),
+      request_sweeper_(store) {}
 
 Collector::~Collector() {
   stop_.Request();
@@ -62,9 +70,12 @@ void Collector::Work() {
 absl::StatusOr<CollectReport> Collector::Collect() {
   MutexLock pass(&pass_mu_);
   CollectReport report;
+  SCONCE_RETURN_IF_ERROR(deletion_recorder_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(run_burial_.Run(stop_, report));
+  SCONCE_RETURN_IF_ERROR(deletion_recorder_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(reference_dropper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(blob_sweeper_.Run(stop_, report));
+  SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));
   if (report.versions + report.removed_blobs > 0) {
     Log(Severity::kInfo, "collected",

@@ -7,6 +7,8 @@
 #include "base/mutex.h"
 #include "storage/repository/blob_sweeper.h"
 #include "storage/repository/collect_step.h"
+#include "storage/repository/deletion_recorder.h"
+#include "storage/repository/deletion_trimmer.h"
 #include "storage/repository/reference_dropper.h"
 #include "storage/repository/request_sweeper.h"
 #include "storage/repository/run_burial.h"
@@ -34,9 +36,11 @@ class Collector {
   Store& store_;
   StopSignal stop_;
   Mutex pass_mu_;  // held for a pass: there is one at a time
+  DeletionRecorder deletion_recorder_ ABSL_GUARDED_BY(pass_mu_);
   RunBurial run_burial_ ABSL_GUARDED_BY(pass_mu_);
   ReferenceDropper reference_dropper_ ABSL_GUARDED_BY(pass_mu_);
   BlobSweeper blob_sweeper_ ABSL_GUARDED_BY(pass_mu_);
+  DeletionTrimmer deletion_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   RequestSweeper request_sweeper_ ABSL_GUARDED_BY(pass_mu_);
 
   Mutex mu_;

@@ -50,6 +50,7 @@ absl::StatusOr<std::unique_ptr<Repository>> LocalRepository::Assemble(const Repo
   store->data_dir = std::move(data_dir);
   store->catalog = std::move(catalog);
   store->blobs = std::move(blobs);
+  SCONCE_ASSIGN_OR_RETURN(store->deletions, DeletionLog::Open(*options.file_system, options.data_dir));
   absl::Status looked;
   const auto known = [&](const blob::BlobId& id) {
     const auto record = store->catalog->Get(catalog::BlobKey(id.project_uid, id.id));

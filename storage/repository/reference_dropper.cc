@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "storage/repository/deletion_log.h"
 #include "storage/repository/lookup.h"
 #include "storage/repository/stored_object.h"
 
@@ -40,6 +41,8 @@ absl::Status ReferenceDropper::DropAll(const std::string& key, const std::string
   SCONCE_ASSIGN_OR_RETURN(const auto tombstone, ParseRecord<records::TombstoneRecord>(value));
   const std::optional<catalog::Owner> owner = catalog::ParseTombstoneKey(key);
   if (!owner) return MakeError(Reason::CATALOG_CORRUPT, "a tombstone's key does not parse");
+  const Deletion deletion = DeletionOf(tombstone.project_uid(), *owner, store_.NowNanos());
+  SCONCE_RETURN_IF_ERROR(store_.deletions->Record({deletion}));  // before anything of it goes
   SCONCE_ASSIGN_OR_RETURN(const std::vector<Digest> chunks, ChunksOf(*owner, tombstone));
   bool all = true;
   for (size_t begin = 0; begin < chunks.size(); begin += kStep) {
@@ -57,6 +60,7 @@ absl::Status ReferenceDropper::DropAll(const std::string& key, const std::string
   const blob::BlobId blob = ToBlobId(tombstone.project_uid(), tombstone.manifest().blob_id());
   change.puts.emplace_back(catalog::SuspectBlobKey(blob.project_uid, blob.id), owner->Encode());
   SCONCE_RETURN_IF_ERROR(store_.catalog->Apply(change).status());
+  store_.deletions->Forget(deletion);
   ++report.versions;
   return absl::OkStatus();
 }

@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "storage/catalog/keys.h"
+#include "storage/repository/deletion_log.h"
 #include "storage/repository/record_codec.h"
 #include "storage/repository/tombstones.h"
 
@@ -22,6 +23,8 @@ absl::Status RunBurial::Run(const StopSignal& stop, CollectReport&) {
 }
 
 absl::StatusOr<bool> RunBurial::BurySomeOf(uint64_t run_uid, uint64_t project_uid) {
+  const Deletion deletion = DeletionOfRun(project_uid, run_uid, store_.NowNanos());
+  SCONCE_RETURN_IF_ERROR(store_.deletions->Record({deletion}));  // before anything of it goes
   catalog::ChangeSet change;
   SCONCE_ASSIGN_OR_RETURN(const auto versions, FirstOf(*store_.catalog, catalog::CheckpointPrefix(run_uid), kStep));
   for (const auto& [key, value] : versions) {
@@ -42,6 +45,7 @@ absl::StatusOr<bool> RunBurial::BurySomeOf(uint64_t run_uid, uint64_t project_ui
   const absl::Status applied = store_.catalog->Apply(change).status();
   if (catalog::FailedConditionKey(applied)) return false;  // quarantined at this moment: once more
   SCONCE_RETURN_IF_ERROR(applied);
+  if (last) store_.deletions->Forget(deletion);
   return last;
 }
 

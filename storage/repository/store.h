@@ -16,6 +16,7 @@
 #include "storage/repository/change_notifier.h"
 #include "storage/repository/contents_cache.h"
 #include "storage/repository/data_dir.h"
+#include "storage/repository/deletion_log.h"
 #include "storage/repository/pin_table.h"
 #include "storage/repository/repository.h"
 
@@ -28,6 +29,7 @@ struct Store {
   std::optional<DataDir> data_dir;
   std::unique_ptr<catalog::Catalog> catalog;
   std::unique_ptr<blob::BlobStore> blobs;
+  std::unique_ptr<DeletionLog> deletions;
   PinTable pins;
   ChangeNotifier changes;
   ContentsCache contents;
