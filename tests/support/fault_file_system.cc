@@ -48,15 +48,20 @@ class FaultWritableFile final : public WritableFile {
       return ErrnoToStatus(EINVAL, absl::StrCat("cannot write ", inode_->path, " directly without alignment"));
     }
     if (absl::Status failure = Begin("write"); !failure.ok()) {
-      const size_t half = data.size() / 2 / kPage * kPage;
-      if (Alive()) MustOk(file_->WriteAt(offset, data.first(half)));
+      const size_t half = direct_ ? data.size() / 2 / kPage * kPage : data.size() / 2;
+      if (Alive()) {
+        MustOk(file_->WriteAt(offset, data.first(half)));
+        Dirty(offset, half);
+      }
       return failure;
     }
+    Dirty(offset, data.size());
     return file_->WriteAt(offset, data);
   }
   absl::Status Truncate(int64_t size_bytes) override {
     MutexLock lock(&fs_.mu_);
     SCONCE_RETURN_IF_ERROR(Begin("truncate"));
+    inode_->dirty.emplace_back(size_bytes, INT64_MAX);  // if it grows again, other bytes stand there
     return file_->Truncate(size_bytes);
   }
   absl::Status SetMode(uint32_t mode) override {
@@ -70,11 +75,14 @@ class FaultWritableFile final : public WritableFile {
       if (Alive()) inode_->lost_bytes = true;
       return failure;
     }
-    if (!inode_->path.empty() && !inode_->lost_bytes) inode_->synced = fs_.LiveBytes(*inode_);
+    if (!inode_->path.empty() && !inode_->lost_bytes) fs_.TakeDirtyBytes(*inode_);
     return absl::OkStatus();
   }
 
  private:
+  void Dirty(int64_t offset, size_t size_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(fs_.mu_) {
+    inode_->dirty.emplace_back(offset, offset + static_cast<int64_t>(size_bytes));
+  }
   bool Alive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(fs_.mu_) { return !fs_.power_is_off_ && boot_ == fs_.boots_; }
   absl::Status Begin(const char* operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(fs_.mu_) {
     const std::string what = absl::StrCat("cannot ", operation, " ", inode_->path);
@@ -161,6 +169,17 @@ std::string FaultFileSystem::LiveBytes(const Inode& inode) const {
   return bytes;
 }
 
+void FaultFileSystem::TakeDirtyBytes(Inode& inode) const {
+  const std::shared_ptr<const ReadableFile> file = MustOk(base_.OpenRead(inode.path));
+  inode.synced.resize(static_cast<size_t>(file->size_bytes()));
+  for (auto [begin, end] : std::exchange(inode.dirty, {})) {
+    end = std::min(end, file->size_bytes());
+    if (begin >= end) continue;  // truncated since
+    auto* const bytes = reinterpret_cast<uint8_t*>(inode.synced.data() + begin);
+    MustOk(file->ReadAt(begin, absl::MakeSpan(bytes, static_cast<size_t>(end - begin))));
+  }
+}
+
 std::string FaultFileSystem::SurvivingBytes(const Inode& inode, Loss loss, uint32_t seed) const {
   if (loss != Loss::kTornBytes || inode.path.empty() || inode.lost_bytes) return inode.synced;
   std::string torn = LiveBytes(inode);
@@ -196,7 +215,7 @@ void FaultFileSystem::RestorePower(Loss loss, uint32_t seed) {
   for (const std::string& directory : directories) MustOk(base_.CreateDirectories(directory));
   for (const auto& [path, bytes] : contents) {
     MustOk(MustOk(base_.Create(path, {}))->WriteAt(0, AsBytes(bytes)));
-    files_[path] = std::make_shared<Inode>(Inode{path, bytes, false});
+    files_[path] = std::make_shared<Inode>(Inode{path, bytes, {}, false});
   }
   directories_ = std::set<std::string>(directories.begin(), directories.end());
   synced_.clear();

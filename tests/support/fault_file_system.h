@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file_system.h"
@@ -76,9 +77,10 @@ class FaultFileSystem final : public FileSystem {
   friend class FaultWritableFile;
 
   struct Inode {
-    std::string path;         // one of its names now; empty once it has none
-    std::string synced;       // its bytes as of the last Sync
-    bool lost_bytes = false;  // a Sync failed: later ones do nothing
+    std::string path;                                // one of its names now; empty once it has none
+    std::string synced;                              // its bytes as of the last Sync
+    std::vector<std::pair<int64_t, int64_t>> dirty;  // what was written since: [begin, end)
+    bool lost_bytes = false;                         // a Sync failed: later ones do nothing
   };
   using InodePtr = std::shared_ptr<Inode>;
   using Entries = std::map<std::string, InodePtr>;  // by name; null for a directory
@@ -90,6 +92,7 @@ class FaultFileSystem final : public FileSystem {
   void DropName(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RenameDirectory(const std::string& from, const std::string& to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Entries LiveEntries(const std::string& directory) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void TakeDirtyBytes(Inode& inode) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string LiveBytes(const Inode& inode) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string SurvivingBytes(const Inode& inode, Loss loss, uint32_t seed) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
