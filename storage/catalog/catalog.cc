@@ -8,6 +8,7 @@ namespace sconce::catalog {
 namespace {
 
 constexpr char kPayloadUrl[] = "sconce.catalog.FailedConditionKey";
+constexpr char kUndecidedUrl[] = "sconce.catalog.Undecided";
 
 }  // namespace
 
@@ -21,6 +22,15 @@ std::optional<std::string> FailedConditionKey(const absl::Status& status) {
   const auto payload = status.GetPayload(kPayloadUrl);
   if (!payload) return std::nullopt;
   return std::string(*payload);
+}
+
+absl::Status Undecided(absl::Status status) {
+  status.SetPayload(kUndecidedUrl, absl::Cord());
+  return status;
+}
+
+bool MayBeApplied(const absl::Status& status) {
+  return status.GetPayload(kUndecidedUrl).has_value();
 }
 
 }  // namespace sconce::catalog

@@ -50,8 +50,9 @@ class Catalog : public CatalogReader {
  public:
   // Applies the change, or nothing of it. When it returns OK the change survives power loss; the value is the revision
   // of the last log entry written so far. ConditionFailed(key) (below) when a condition does not hold: read again and
-  // decide. DISK_FULL: not applied. IO_ERROR: the change is not visible, but may turn out to be there when the catalog
-  // is opened again. Changes are applied one after the other, several per disk sync.
+  // decide. DISK_FULL, IO_ERROR: not applied, except that a change whose error MayBeApplied (below) is not visible, but
+  // may turn out to be there when the catalog is opened again. Changes are applied one after the other, several per
+  // disk sync.
   virtual absl::StatusOr<int64_t> Apply(const ChangeSet& change) = 0;
   // A frozen view, for reading several keys that must agree.
   virtual std::unique_ptr<CatalogReader> Snapshot() const = 0;
@@ -61,6 +62,10 @@ class Catalog : public CatalogReader {
 // act on and never to be shown to a user. FailedConditionKey gives the key back; nullopt for any other status.
 absl::Status ConditionFailed(absl::string_view key);
 std::optional<std::string> FailedConditionKey(const absl::Status& status);
+
+// `status`, marked: the disk failed at a moment that leaves open how much of the change it has.
+absl::Status Undecided(absl::Status status);
+bool MayBeApplied(const absl::Status& status);
 
 // The key of a change log entry; the only key the catalog itself knows. Ordered by revision.
 std::string LogKey(int64_t revision);

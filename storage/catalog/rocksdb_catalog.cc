@@ -7,6 +7,8 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <cstdarg>
+#include <cstdio>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -14,10 +16,13 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/file_system.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "storage/catalog/commit_queue.h"
 #include "storage/catalog/keys.h"
+#include "storage/catalog/rocksdb_file_system.h"
+#include "storage/catalog/torn_log.h"
 
 namespace sconce::catalog {
 namespace {
@@ -38,7 +43,7 @@ absl::Status ToStatus(const rocksdb::Status& status, absl::string_view what) {
         Reason::CATALOG_CORRUPT,
         absl::StrCat(detail, "; restore the data directory from a backup, or rebuild the catalog from the blobs"));
   }
-  if (status.IsNoSpace()) {
+  if (IsDiskFull(status)) {
     return MakeError(Reason::DISK_FULL, absl::StrCat(detail, "; free space on the data directory's disk"));
   }
   if (status.IsIOError() && detail.find("lock") != std::string::npos) {
@@ -47,23 +52,37 @@ absl::Status ToStatus(const rocksdb::Status& status, absl::string_view what) {
   return MakeError(Reason::IO_ERROR, detail);
 }
 
-rocksdb::Options ToRocksDb(const RocksDbOptions& options) {
+// What RocksDB has to say goes where everything else does, not into files of its own.
+class InfoLog final : public rocksdb::Logger {
+ public:
+  InfoLog() : Logger(rocksdb::WARN_LEVEL) {}
+  using Logger::Logv;
+  void LogHeader(const char*, va_list) override {}  // its options, at every start
+  void Logv(rocksdb::InfoLogLevel level, const char* format, va_list arguments) override {
+    if (level < GetInfoLogLevel() || level == rocksdb::HEADER_LEVEL) return;
+    char text[1024];
+    std::vsnprintf(text, sizeof text, format, arguments);
+    Log(level == rocksdb::WARN_LEVEL ? Severity::kWarn : Severity::kError, "rocksdb", {{"message", text}});
+  }
+};
+
+rocksdb::Options ToRocksDb(const RocksDbOptions& options, rocksdb::Env* env) {
   rocksdb::Options db;
+  db.env = env;
+  db.info_log = std::make_shared<InfoLog>();
+  db.max_bgerror_resume_count = 0;  // the committer tells it when to go on
   db.create_if_missing = true;
   // The default (point in time) would drop synced records after a flipped bit without a word.
   db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   db.track_and_verify_wals_in_manifest = true;
   db.paranoid_checks = true;
+  db.avoid_flush_during_shutdown = true;  // what is not in the log is not worth it: see PrepareMemtable
   db.paranoid_file_checks = true;
-  db.write_buffer_size = static_cast<size_t>(options.write_buffer_bytes);
-  db.max_write_buffer_number = 2;
-  db.max_total_wal_size = static_cast<uint64_t>(4 * options.write_buffer_bytes);
+  db.write_buffer_size = size_t{1} << 30;  // never reached: see PrepareMemtable
+  db.arena_block_size = size_t{1} << 20;
   db.max_background_jobs = 2;
   db.max_open_files = 512;
   db.compression = rocksdb::kNoCompression;  // mostly digests
-  db.info_log_level = rocksdb::WARN_LEVEL;
-  db.max_log_file_size = 1 << 20;
-  db.keep_log_file_num = 4;
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(static_cast<size_t>(options.cache_bytes));
   table.cache_index_and_filter_blocks = true;
@@ -137,9 +156,13 @@ class RocksDbReader : public CatalogReader {
 
 class RocksDbCatalogImpl final : public Catalog {
  public:
-  RocksDbCatalogImpl(std::unique_ptr<rocksdb::DB> db, std::string path, int64_t min_free_bytes, int64_t revision)
+  RocksDbCatalogImpl(std::unique_ptr<rocksdb::Env> env, std::unique_ptr<rocksdb::DB> db, std::string path,
+                     const RocksDbOptions& options, int64_t revision)
       : path_(std::move(path)),
-        min_free_bytes_(min_free_bytes),
+        files_(*options.file_system),
+        min_free_bytes_(options.min_free_bytes),
+        write_buffer_bytes_(options.write_buffer_bytes),
+        env_(std::move(env)),
         db_(std::move(db)),
         newest_(db_.get(), nullptr),
         revision_(revision),
@@ -182,10 +205,10 @@ class RocksDbCatalogImpl final : public Catalog {
     return absl::OkStatus();
   }
 
-  absl::Status Write(rocksdb::WriteBatch& batch) const {
+  absl::Status Write(rocksdb::WriteBatch& batch) {
     // The log takes the batch now, a table file takes it again later, and compaction a third time.
     const auto needed = static_cast<int64_t>(3 * batch.GetDataSize());
-    SCONCE_ASSIGN_OR_RETURN(const int64_t free, PosixFileSystem().FreeBytes(path_));
+    SCONCE_ASSIGN_OR_RETURN(const int64_t free, files_.FreeBytes(path_));
     if (free - needed < min_free_bytes_) {
       return MakeError(
           Reason::DISK_FULL,
@@ -195,13 +218,48 @@ class RocksDbCatalogImpl final : public Catalog {
     }
     rocksdb::WriteOptions options;
     options.sync = true;
-    const rocksdb::Status status = db_->Write(options, &batch);
-    // Nobody knows how much of it is in the log: not DISK_FULL, which says that nothing was applied.
-    if (status.IsNoSpace()) {
-      return MakeError(Reason::IO_ERROR, absl::StrCat("cannot write the catalog: ", status.ToString(),
-                                                      "; free space on the data directory's disk and restart"));
+    for (int attempt = 0;; ++attempt) {
+      rocksdb::Status status = PrepareMemtable();
+      const bool tried = status.ok();
+      if (tried) status = db_->Write(options, &batch);
+      if (status.ok()) return absl::OkStatus();
+      if (tried && MemtableIsEmpty()) log_is_broken_ = true;
+      const rocksdb::Status resumed = log_is_broken_ ? status : db_->Resume();
+      Log(Severity::kError, "catalog_write_failed",
+          {{"reason", status.ToString()}, {"resumed", resumed.ok() ? "yes" : resumed.ToString()}});
+      absl::Status failed = ToStatus(status, "write");
+      if (log_is_broken_) failed = Annotate(failed, "the catalog takes no more changes until the server is restarted");
+      if (!resumed.ok()) return tried ? Undecided(failed) : failed;
+      if (attempt > 0) return failed;
     }
-    return ToStatus(status, "write");
+  }
+
+  // After a failed write RocksDB is told to go on by Resume: it writes what it has in memory into a table and begins a
+  // new log, after which the old one, in which nobody knows what stands, is not read any more; so a change in it was
+  // not applied. Two traps of RocksDB 7.8 are kept out of the way of that:
+  //
+  // * With nothing in memory it would go on with the old log, and stumble over that (Debian's build has its assertions
+  //   on). So there is always something in memory: at least our schema number, put there again without the log.
+  // * When the log fails while a flush is scheduled but has not begun, Resume waits for ever for that flush. So RocksDB
+  //   never flushes by itself: this thread does, and waits for it, before a write.
+  rocksdb::Status PrepareMemtable() const {
+    if (Property(rocksdb::DB::Properties::kCurSizeActiveMemTable) >= write_buffer_bytes_) {
+      rocksdb::FlushOptions flush;
+      flush.allow_write_stall = true;
+      if (rocksdb::Status status = db_->Flush(flush); !status.ok()) return status;
+    }
+    if (!MemtableIsEmpty()) return rocksdb::Status::OK();
+    rocksdb::WriteOptions unlogged;
+    unlogged.disableWAL = true;
+    return db_->Put(unlogged, SchemaKey(), absl::StrCat(kSchemaVersion));
+  }
+
+  bool MemtableIsEmpty() const { return Property(rocksdb::DB::Properties::kNumEntriesActiveMemTable) == 0; }
+
+  int64_t Property(const std::string& name) const {
+    uint64_t value = 0;
+    SCONCE_CHECK(db_->GetIntProperty(name, &value));
+    return static_cast<int64_t>(value);
   }
 
   // Runs on the committer thread alone.
@@ -239,11 +297,15 @@ class RocksDbCatalogImpl final : public Catalog {
   }
 
   const std::string path_;
+  FileSystem& files_;
   const int64_t min_free_bytes_;
+  const int64_t write_buffer_bytes_;
+  const std::unique_ptr<rocksdb::Env> env_;
   const std::unique_ptr<rocksdb::DB> db_;
   const RocksDbReader newest_;
-  int64_t revision_;   // of the committer thread alone
-  CommitQueue queue_;  // last: its thread stops before the rest goes
+  int64_t revision_;            // of the committer thread alone
+  bool log_is_broken_ = false;  // of the committer thread alone
+  CommitQueue queue_;           // last: its thread stops before the rest goes
 };
 
 absl::Status CheckSchema(rocksdb::DB* db) {
@@ -271,8 +333,14 @@ absl::Status CheckSchema(rocksdb::DB* db) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string& path, const RocksDbOptions& options) {
+  std::unique_ptr<rocksdb::Env> env = MakeRocksDbEnv(*options.file_system, options.failure_pause);
   rocksdb::DB* opened = nullptr;
-  SCONCE_RETURN_IF_ERROR(ToStatus(rocksdb::DB::Open(ToRocksDb(options), path, &opened), "open"));
+  rocksdb::Status status = rocksdb::DB::Open(ToRocksDb(options, env.get()), path, &opened);
+  if (status.IsCorruption()) {
+    SCONCE_ASSIGN_OR_RETURN(const bool dropped, DropTornBatch(*options.file_system, path));
+    if (dropped) status = rocksdb::DB::Open(ToRocksDb(options, env.get()), path, &opened);
+  }
+  SCONCE_RETURN_IF_ERROR(ToStatus(status, "open"));
   std::unique_ptr<rocksdb::DB> db(opened);
   SCONCE_RETURN_IF_ERROR(CheckSchema(db.get()));
   int64_t revision = 0;
@@ -282,7 +350,7 @@ absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string&
             revision = ParseLogKey(key).value_or(0);
             return false;
           }));
-  return std::make_unique<RocksDbCatalogImpl>(std::move(db), path, options.min_free_bytes, revision);
+  return std::make_unique<RocksDbCatalogImpl>(std::move(env), std::move(db), path, options, revision);
 }
 
 }  // namespace sconce::catalog

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/file_system.h"
 #include "storage/catalog/catalog.h"
 
 namespace sconce::catalog {
@@ -14,8 +16,10 @@ namespace sconce::catalog {
 inline constexpr int64_t kSchemaVersion = 1;
 
 struct RocksDbOptions {
-  int64_t cache_bytes = int64_t{16} << 20;         // blocks of table files kept in memory
-  int64_t write_buffer_bytes = int64_t{16} << 20;  // per memtable; there are at most two
+  FileSystem* file_system = &PosixFileSystem();     // under everything RocksDB keeps; outlives the catalog
+  int64_t cache_bytes = int64_t{16} << 20;          // blocks of table files kept in memory
+  int64_t write_buffer_bytes = int64_t{16} << 20;   // kept in memory (and the log) before a table file is written
+  absl::Duration failure_pause = absl::Seconds(1);  // of a flush or compaction, before it is tried again
   // A change that would leave the disk with less is refused with DISK_FULL. RocksDB must not run into a full disk by
   // itself: writes then fail until much later, and its recovery has been seen to abort the process.
   int64_t min_free_bytes = int64_t{64} << 20;

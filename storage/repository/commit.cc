@@ -154,7 +154,7 @@ absl::StatusOr<bool> CommitObject(Store& store, Ingest& ingest, uint64_t project
     const absl::Status applied = store.catalog->Apply(batch->change).status();
     if (applied.ok()) return true;
     const std::optional<std::string> key = catalog::FailedConditionKey(applied);
-    undecided = !key && !HasReason(applied, Reason::DISK_FULL);
+    undecided = catalog::MayBeApplied(applied);
     if (key && batch->Holds(*key)) batch.reset();
     return applied;
   });

@@ -29,7 +29,9 @@ absl::Status BadPageStart(const std::string& start) {
 
 absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(const RepositoryOptions& options) {
   SCONCE_ASSIGN_OR_RETURN(DataDir data_dir, DataDir::Open(options.data_dir, *options.file_system));
-  SCONCE_ASSIGN_OR_RETURN(auto catalog, catalog::RocksDbCatalog::Open(data_dir.catalog_path()));
+  catalog::RocksDbOptions catalog_options;
+  catalog_options.file_system = options.file_system;
+  SCONCE_ASSIGN_OR_RETURN(auto catalog, catalog::RocksDbCatalog::Open(data_dir.catalog_path(), catalog_options));
   blob::LocalBlobStoreOptions blob_options;
   blob_options.data_dir = options.data_dir;
   blob_options.file_system = options.file_system;

@@ -25,7 +25,9 @@ class DyingCatalog final : public catalog::Catalog {
     return real_->Scan(begin, end, reverse, visit);
   }
   absl::StatusOr<int64_t> Apply(const catalog::ChangeSet& change) override {
-    if (lives_ <= 0 || lives_-- == 0) return MakeError(Reason::IO_ERROR, "the process died");
+    if (lives_ <= 0 || lives_-- == 0) {
+      return catalog::Undecided(MakeError(Reason::IO_ERROR, "the process died"));
+    }
     return real_->Apply(change);
   }
   std::unique_ptr<catalog::CatalogReader> Snapshot() const override { return real_->Snapshot(); }
