@@ -1,6 +1,7 @@
 #include "storage/catalog/rocksdb_catalog.h"
 
 #include <rocksdb/cache.h>
+#include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
@@ -9,6 +10,8 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <future>
+#include <thread>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -162,11 +165,19 @@ class RocksDbCatalogImpl final : public Catalog {
         files_(*options.file_system),
         min_free_bytes_(options.min_free_bytes),
         write_buffer_bytes_(options.write_buffer_bytes),
+        resume_timeout_(options.resume_timeout),
         env_(std::move(env)),
         db_(std::move(db)),
         newest_(db_.get(), nullptr),
         revision_(revision),
-        queue_([this](std::vector<PendingChange>& group) { CommitGroup(group); }) {}
+        queue_(std::make_unique<CommitQueue>([this](std::vector<PendingChange>& group) { CommitGroup(group); })) {}
+
+  ~RocksDbCatalogImpl() override {
+    queue_.reset();
+    if (!resuming_.joinable()) return;
+    rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/false);  // ends it
+    resuming_.join();
+  }
 
   absl::StatusOr<std::optional<std::string>> Get(absl::string_view key) const override { return newest_.Get(key); }
   absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(absl::Span<const std::string> keys) const override {
@@ -176,7 +187,7 @@ class RocksDbCatalogImpl final : public Catalog {
                     absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) const override {
     return newest_.Scan(begin, end, reverse, visit);
   }
-  absl::StatusOr<int64_t> Apply(const ChangeSet& change) override { return queue_.Submit(change); }
+  absl::StatusOr<int64_t> Apply(const ChangeSet& change) override { return queue_->Submit(change); }
   std::unique_ptr<CatalogReader> Snapshot() const override {
     return std::make_unique<RocksDbReader>(db_.get(), db_->GetSnapshot());
   }
@@ -216,6 +227,7 @@ class RocksDbCatalogImpl final : public Catalog {
                        HumanBytes(min_free_bytes_), " in reserve; free space on the data directory's disk"),
           {{"free_bytes", absl::StrCat(free)}});
     }
+    SCONCE_RETURN_IF_ERROR(broken_);
     rocksdb::WriteOptions options;
     options.sync = true;
     for (int attempt = 0;; ++attempt) {
@@ -223,12 +235,15 @@ class RocksDbCatalogImpl final : public Catalog {
       const bool tried = status.ok();
       if (tried) status = db_->Write(options, &batch);
       if (status.ok()) return absl::OkStatus();
-      if (tried && MemtableIsEmpty()) log_is_broken_ = true;
-      const rocksdb::Status resumed = log_is_broken_ ? status : db_->Resume();
+      const absl::Status failed = ToStatus(status, "write");
+      const rocksdb::Status resumed =
+          tried && MemtableIsEmpty() ? rocksdb::Status::Aborted("cannot be asked") : Resume();
       Log(Severity::kError, "catalog_write_failed",
           {{"reason", status.ToString()}, {"resumed", resumed.ok() ? "yes" : resumed.ToString()}});
-      absl::Status failed = ToStatus(status, "write");
-      if (log_is_broken_) failed = Annotate(failed, "the catalog takes no more changes until the server is restarted");
+      if (resumed.IsAborted()) {
+        broken_ = Annotate(failed, "the catalog takes no more changes until the server is restarted");
+        return tried ? Undecided(broken_) : broken_;
+      }
       if (!resumed.ok()) return tried ? Undecided(failed) : failed;
       if (attempt > 0) return failed;
     }
@@ -236,12 +251,14 @@ class RocksDbCatalogImpl final : public Catalog {
 
   // After a failed write RocksDB is told to go on by Resume: it writes what it has in memory into a table and begins a
   // new log, after which the old one, in which nobody knows what stands, is not read any more; so a change in it was
-  // not applied. Two traps of RocksDB 7.8 are kept out of the way of that:
+  // not applied. Three traps of RocksDB 7.8 are kept out of the way of that:
   //
   // * With nothing in memory it would go on with the old log, and stumble over that (Debian's build has its assertions
   //   on). So there is always something in memory: at least our schema number, put there again without the log.
   // * When the log fails while a flush is scheduled but has not begun, Resume waits for ever for that flush. So RocksDB
   //   never flushes by itself: this thread does, and waits for it, before a write.
+  // * Resume waits until no compaction runs, and a compaction that fails because the disk is full begins anew at once,
+  //   while resuming but not while it is stopped. So compactions are brought to their end before.
   rocksdb::Status PrepareMemtable() const {
     if (Property(rocksdb::DB::Properties::kCurSizeActiveMemTable) >= write_buffer_bytes_) {
       rocksdb::FlushOptions flush;
@@ -252,6 +269,22 @@ class RocksDbCatalogImpl final : public Catalog {
     rocksdb::WriteOptions unlogged;
     unlogged.disableWAL = true;
     return db_->Put(unlogged, SchemaKey(), absl::StrCat(kSchemaVersion));
+  }
+
+  // Aborted when it does not come back: the second trap again, laid by a compaction that fails just when this thread
+  // has asked for a flush.
+  rocksdb::Status Resume() {
+    rocksdb::Status status = db_->PauseBackgroundWork();
+    if (status.ok()) status = db_->ContinueBackgroundWork();
+    if (!status.ok()) return status;
+    std::packaged_task<rocksdb::Status()> task([this] { return db_->Resume(); });
+    std::future<rocksdb::Status> resumed = task.get_future();
+    resuming_ = std::thread(std::move(task));
+    if (resumed.wait_for(absl::ToChronoMilliseconds(resume_timeout_)) != std::future_status::ready) {
+      return rocksdb::Status::Aborted("does not come back");
+    }
+    resuming_.join();
+    return resumed.get();
   }
 
   bool MemtableIsEmpty() const { return Property(rocksdb::DB::Properties::kNumEntriesActiveMemTable) == 0; }
@@ -300,12 +333,14 @@ class RocksDbCatalogImpl final : public Catalog {
   FileSystem& files_;
   const int64_t min_free_bytes_;
   const int64_t write_buffer_bytes_;
+  const absl::Duration resume_timeout_;
   const std::unique_ptr<rocksdb::Env> env_;
   const std::unique_ptr<rocksdb::DB> db_;
   const RocksDbReader newest_;
-  int64_t revision_;            // of the committer thread alone
-  bool log_is_broken_ = false;  // of the committer thread alone
-  CommitQueue queue_;           // last: its thread stops before the rest goes
+  int64_t revision_;      // of the committer thread alone
+  absl::Status broken_;   // of the committer thread alone: why nothing is written any more
+  std::thread resuming_;  // of the committer thread alone, and of the destructor: a Resume that did not come back
+  std::unique_ptr<CommitQueue> queue_;  // until the destructor: its thread stops before the rest goes
 };
 
 absl::Status CheckSchema(rocksdb::DB* db) {

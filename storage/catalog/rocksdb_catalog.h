@@ -20,6 +20,8 @@ struct RocksDbOptions {
   int64_t cache_bytes = int64_t{16} << 20;          // blocks of table files kept in memory
   int64_t write_buffer_bytes = int64_t{16} << 20;   // kept in memory (and the log) before a table file is written
   absl::Duration failure_pause = absl::Seconds(1);  // of a flush or compaction, before it is tried again
+  // After a failure, how long RocksDB may take to go on, before the catalog stays read-only until it is opened again.
+  absl::Duration resume_timeout = absl::Seconds(60);
   // A change that would leave the disk with less is refused with DISK_FULL. RocksDB must not run into a full disk by
   // itself: writes then fail until much later, and its recovery has been seen to abort the process.
   int64_t min_free_bytes = int64_t{64} << 20;
