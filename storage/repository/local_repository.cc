@@ -31,6 +31,8 @@ absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(const RepositoryOpt
   SCONCE_ASSIGN_OR_RETURN(DataDir data_dir, DataDir::Open(options.data_dir, *options.file_system));
   catalog::RocksDbOptions catalog_options;
   catalog_options.file_system = options.file_system;
+  // Below what pushes leave, so that deletions find room when they no longer do.
+  catalog_options.min_free_bytes = options.min_free_bytes / 4;
   SCONCE_ASSIGN_OR_RETURN(auto catalog, catalog::RocksDbCatalog::Open(data_dir.catalog_path(), catalog_options));
   blob::LocalBlobStoreOptions blob_options;
   blob_options.data_dir = options.data_dir;
