@@ -100,6 +100,11 @@ int64_t ManifestOffset(int64_t footer_offset, size_t chunk_count) {
   return footer_offset + kHeaderBytes + kChunkBytes * static_cast<int64_t>(chunk_count);
 }
 
+int64_t EncodedFooterBytes(size_t chunk_count, size_t manifest_bytes, size_t record_bytes) {
+  const int64_t record_at = RoundUp(ManifestOffset(0, chunk_count) + static_cast<int64_t>(manifest_bytes), 8);
+  return RoundUp(record_at + static_cast<int64_t>(record_bytes), 8);
+}
+
 EncodedFooter EncodeFooter(absl::Span<const FooterChunk> chunks, ByteSpan manifest, ByteSpan record,
                            int64_t footer_offset) {
   SCONCE_CHECK(footer_offset >= 0 && footer_offset % kPackAlignment == 0);
@@ -107,7 +112,7 @@ EncodedFooter EncodeFooter(absl::Span<const FooterChunk> chunks, ByteSpan manife
   footer.manifest_offset = ManifestOffset(footer_offset, chunks.size());
   const int64_t manifest_at = footer.manifest_offset - footer_offset;
   const int64_t record_at = RoundUp(manifest_at + static_cast<int64_t>(manifest.size()), 8);
-  footer.bytes.resize(static_cast<size_t>(RoundUp(record_at + static_cast<int64_t>(record.size()), 8)));
+  footer.bytes.resize(static_cast<size_t>(EncodedFooterBytes(chunks.size(), manifest.size(), record.size())));
 
   auto* out = reinterpret_cast<uint8_t*>(footer.bytes.data());
   std::memcpy(out, kFooterMagic.data(), kFooterMagic.size());

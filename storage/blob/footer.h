@@ -40,6 +40,9 @@ EncodedFooter EncodeFooter(absl::Span<const FooterChunk> chunks, ByteSpan manife
 // of 64.
 int64_t ManifestOffset(int64_t footer_offset, size_t chunk_count);
 
+// How many bytes EncodeFooter will make.
+int64_t EncodedFooterBytes(size_t chunk_count, size_t manifest_bytes, size_t record_bytes);
+
 // A decoded footer; `manifest` and `record` point into the bytes given to DecodeFooter.
 struct FooterView {
   std::vector<FooterChunk> chunks;

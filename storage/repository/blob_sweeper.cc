@@ -1,20 +1,24 @@
 #include "storage/repository/blob_sweeper.h"
 
-#include <optional>
-#include <vector>
+#include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/status_macros.h"
+#include "storage/blob/footer.h"
 #include "storage/catalog/keys.h"
-#include "storage/repository/lookup.h"
-#include "storage/repository/quarantine.h"
-#include "storage/repository/stored_object.h"
+#include "storage/repository/blob_contents.h"
+#include "storage/repository/compaction_policy.h"
 
 namespace sconce::repository {
 
 absl::Status BlobSweeper::Run(const StopSignal& stop, CollectReport& report) {
   return VisitInSteps(*store_.catalog, catalog::SuspectBlobPrefix(), stop,
                       [&](const std::string& key, const std::string& value) { return Look(key, value, report); });
+}
+
+bool BlobSweeper::TakeChanged() {
+  return std::exchange(changed_, false);
 }
 
 absl::Status BlobSweeper::Look(const std::string& key, const std::string& value, CollectReport& report) {
@@ -28,12 +32,12 @@ absl::Status BlobSweeper::Look(const std::string& key, const std::string& value,
   change.deletes.push_back(key);
   bool garbage = false;
   if (record) {
-    SCONCE_ASSIGN_OR_RETURN(garbage, IsGarbage(id, record->record));
+    SCONCE_ASSIGN_OR_RETURN(garbage, Judge(id, *record, change));
   }
-  if (garbage) change.deletes.push_back(record->key);
   const absl::Status applied = store_.catalog->Apply(change).status();
   if (catalog::FailedConditionKey(applied)) return absl::OkStatus();  // looked at again in the next pass
   SCONCE_RETURN_IF_ERROR(applied);
+  changed_ = true;
   if (!garbage) return absl::OkStatus();
   store_.contents.Clear();
   int64_t size_bytes = 0;
@@ -44,51 +48,39 @@ absl::Status BlobSweeper::Look(const std::string& key, const std::string& value,
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> BlobSweeper::IsGarbage(const blob::BlobId& id, const records::BlobRecord& record) {
-  const std::optional<catalog::Owner> decoded = catalog::Owner::Decode(record.owner());
-  if (!decoded) return MakeError(Reason::CATALOG_CORRUPT, "the owner of a blob does not parse");
-  const catalog::Owner& owner = *decoded;
-  // Its own version or module, or what is left of it, still needs the manifest in the footer.
-  SCONCE_ASSIGN_OR_RETURN(const auto tombstone, store_.catalog->Get(catalog::TombstoneKey(owner)));
-  if (tombstone) return false;
-  if (owner.kind == catalog::Owner::Kind::kVersion) {
-    SCONCE_ASSIGN_OR_RETURN(const auto version, store_.catalog->Get(catalog::CheckpointKey(
-                                                    owner.run_uid, static_cast<int64_t>(owner.number))));
-    if (version) return false;
-  } else {
-    SCONCE_ASSIGN_OR_RETURN(const auto module, FindModuleByUid(*store_.catalog, owner.run_uid, owner.number));
-    if (module) return false;
+absl::StatusOr<bool> BlobSweeper::Judge(const blob::BlobId& id, const Stored<records::BlobRecord>& record,
+                                        catalog::ChangeSet& change) {
+  const catalog::CatalogReader& reader = *store_.catalog;
+  SCONCE_ASSIGN_OR_RETURN(const OwnerState state, StateOfOwner(reader, record.record));
+  if (state == OwnerState::kDying) return false;  // suspect again when the last of its owner goes
+  const std::string waste_key = catalog::WasteKey(id.project_uid, id.id);
+  change.deletes.push_back(waste_key);
+  bool used = state == OwnerState::kLiving;
+  const auto blob = store_.blobs->Open(id);
+  const auto footer = blob.ok() ? blob::ReadFooter(**blob) : blob.status();
+  if (footer.ok()) {
+    WastefulBlob waste{id, (*blob)->allocated_bytes(), 0, used ? FooterBytes(*footer) : 0};
+    bool bad = false;
+    SCONCE_RETURN_IF_ERROR(VisitLiveChunks(reader, id, *footer, [&](const LiveChunk& chunk) {
+      used = true;
+      bad = bad || chunk.record.bad();
+      waste.live_bytes += ChunkFootprint(chunk.place.size_bytes);
+      return absl::OkStatus();
+    }));
+    // Bytes known to be bad stay as they are, evidence and the last there is, until they are healed or deleted.
+    if (used && !bad && WasteOf(waste) > 0) {
+      records::WasteRecord found;
+      found.set_allocated_bytes(waste.allocated_bytes);
+      found.set_live_bytes(waste.live_bytes);
+      found.set_footer_bytes(waste.footer_bytes);
+      change.puts.emplace_back(waste_key, found.SerializeAsString());
+    }
+  } else if (!used) {
+    Log(Severity::kWarn, "footer_unreadable", {{"blob", id.Hex()}, {"reason", footer.status().ToString()}});
+    SCONCE_ASSIGN_OR_RETURN(used, AnyChunkIn(reader, id));
   }
-  SCONCE_ASSIGN_OR_RETURN(const bool used, HoldsLiveChunk(id, record.manifest()));
+  if (!used) change.deletes.push_back(record.key);
   return !used;
-}
-
-absl::StatusOr<bool> BlobSweeper::HoldsLiveChunk(const blob::BlobId& id, const records::ManifestLocation& manifest) {
-  bool live = false;
-  absl::Status parsed;
-  const auto look = [&](absl::string_view value) {
-    const auto chunk = ParseRecord<records::ChunkRecord>(value);
-    parsed.Update(chunk.status());
-    live = live || (chunk.ok() && chunk->blob_id() == RawId(id));
-    return parsed.ok() && !live;
-  };
-  if (const auto stored = ReadManifest(store_, id.project_uid, manifest); stored.ok()) {
-    std::vector<std::string> keys;
-    for (const format::Storage& storage : stored->manifest.storages) {
-      for (const format::Chunk& chunk : storage.chunks) keys.push_back(catalog::ChunkKey(id.project_uid, chunk.sha256));
-    }
-    SCONCE_ASSIGN_OR_RETURN(const auto values, store_.catalog->MultiGet(keys));
-    for (const auto& value : values) {
-      if (value && !look(*value)) break;
-    }
-  } else {  // unreadable: every chunk of the project has to be looked at
-    const std::string prefix = catalog::ChunkPrefix(id.project_uid);
-    SCONCE_RETURN_IF_ERROR(
-        store_.catalog->Scan(prefix, catalog::PrefixEnd(prefix), false,
-                             [&](absl::string_view, absl::string_view value) { return look(value); }));
-  }
-  SCONCE_RETURN_IF_ERROR(parsed);
-  return live;
 }
 
 }  // namespace sconce::repository

@@ -6,25 +6,31 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "storage/repository/collect_step.h"
+#include "storage/repository/lookup.h"
 #include "storage/repository/record_codec.h"
 #include "storage/repository/store.h"
 
 namespace sconce::repository {
 
-// The stage that looks at the blobs that lost a chunk or their owner: one without a live chunk whose own object is gone
+// The stage that looks at the blobs that lost a chunk or their owner. One without a live chunk whose own object is gone
 // is forgotten, then unlinked. (A crash in between: the next start finds a blob the catalog does not know, and moves it
-// to orphans/.)
+// to orphans/.) Of one that holds more than is needed it records how much, for the compactor.
 class BlobSweeper {
  public:
   explicit BlobSweeper(Store& store) : store_(store) {}
   absl::Status Run(const StopSignal& stop, CollectReport& report);
 
+  // Whether a look has found something since this was last asked.
+  bool TakeChanged();
+
  private:
   absl::Status Look(const std::string& key, const std::string& value, CollectReport& report);
-  absl::StatusOr<bool> IsGarbage(const blob::BlobId& id, const records::BlobRecord& record);
-  absl::StatusOr<bool> HoldsLiveChunk(const blob::BlobId& id, const records::ManifestLocation& manifest);
+  // Adds to the batch what follows from the blob's contents; true when nobody needs it.
+  absl::StatusOr<bool> Judge(const blob::BlobId& id, const Stored<records::BlobRecord>& record,
+                             catalog::ChangeSet& change);
 
   Store& store_;
+  bool changed_ = false;
 };
 
 }  // namespace sconce::repository

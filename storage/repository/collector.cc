@@ -4,9 +4,11 @@
 //   0. DeletionRecorder: what was deleted is recorded in deletions.log; again after stage 1.
 //   1. RunBurial: a deleted run's versions and modules become tombstones.
 //   2. ReferenceDropper: from each tombstone the references are dropped, and the chunks nobody else refers to.
-//   3. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked.
+//   3. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked; what others waste is noted.
 //   4. DeletionTrimmer: deletions.log is shortened now and then.
 //   5. RequestSweeper: request ids older than their lifetime go.
+//   6. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. Last, since it may
+//      take hours: it gives way to a new pass between two blobs.
 //
 // A crash between two batches loses nothing, since every batch leaves the catalog consistent and every stage finds its
 // work in the catalog.
@@ -27,7 +29,8 @@ Collector::Collector(Store& store)
       reference_dropper_(store),
       blob_sweeper_(store),
       deletion_trimmer_(store),
-      request_sweeper_(store) {}
+      request_sweeper_(store),
+      compactor_(store) {}
 
 Collector::~Collector() {
   stop_.Request();
@@ -61,13 +64,41 @@ void Collector::Work() {
       if (idle) store_.contents.Clear();
       woken_ = false;
     }
-    if (const auto report = Collect(); !report.ok()) {
+    const Pace pace{[this](absl::Duration timeout) { WaitUnlessUrgent(timeout); }, [this] { return HasOtherWork(); }};
+    if (const auto report = Pass(pace); !report.ok()) {
       Log(Severity::kError, "collect_failed", {{"reason", report.status().ToString()}});
     }
   }
 }
 
+void Collector::WaitUnlessUrgent(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  MutexLock lock(&mu_);
+  while (!stopping_ && urgent_ == 0) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return;
+    wake_.WaitWithTimeout(&mu_, left);
+  }
+}
+
+bool Collector::HasOtherWork() {
+  MutexLock lock(&mu_);
+  return stopping_ || woken_ || urgent_ > 0;
+}
+
 absl::StatusOr<CollectReport> Collector::Collect() {
+  {
+    MutexLock lock(&mu_);
+    ++urgent_;
+    wake_.SignalAll();
+  }
+  absl::StatusOr<CollectReport> report = Pass({});
+  MutexLock lock(&mu_);
+  --urgent_;
+  return report;
+}
+
+absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   MutexLock pass(&pass_mu_);
   CollectReport report;
   SCONCE_RETURN_IF_ERROR(deletion_recorder_.Run(stop_, report));
@@ -77,9 +108,15 @@ absl::StatusOr<CollectReport> Collector::Collect() {
   SCONCE_RETURN_IF_ERROR(blob_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));
-  if (report.versions + report.removed_blobs > 0) {
+  if (blob_sweeper_.TakeChanged()) compactor_.SetChanged();
+  SCONCE_RETURN_IF_ERROR(compactor_.Run(stop_, pace, report));
+  if (report.versions + report.removed_blobs + report.compacted_blobs > 0) {
     Log(Severity::kInfo, "collected",
-        {{"versions", report.versions}, {"chunks", report.removed_chunks}, {"blobs", report.removed_blobs}});
+        {{"versions", report.versions},
+         {"chunks", report.removed_chunks},
+         {"blobs", report.removed_blobs},
+         {"compacted", report.compacted_blobs},
+         {"freed_bytes", report.freed_bytes}});
   }
   return report;
 }

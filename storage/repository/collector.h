@@ -4,9 +4,11 @@
 #include <thread>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "base/mutex.h"
 #include "storage/repository/blob_sweeper.h"
 #include "storage/repository/collect_step.h"
+#include "storage/repository/compactor.h"
 #include "storage/repository/deletion_recorder.h"
 #include "storage/repository/deletion_trimmer.h"
 #include "storage/repository/reference_dropper.h"
@@ -27,11 +29,15 @@ class Collector {
   void Start();
   // Something was deleted, or a push ended.
   void Wake();
-  // Runs a pass now (after one in progress), in the caller's thread.
+  // Runs a pass now (after one in progress), in the caller's thread and without any limit of rate.
   absl::StatusOr<CollectReport> Collect();
 
  private:
   void Work();
+  absl::StatusOr<CollectReport> Pass(const Pace& pace);
+  // How a pass of the collector's own thread gives way.
+  void WaitUnlessUrgent(absl::Duration timeout);
+  bool HasOtherWork();
 
   Store& store_;
   StopSignal stop_;
@@ -42,11 +48,13 @@ class Collector {
   BlobSweeper blob_sweeper_ ABSL_GUARDED_BY(pass_mu_);
   DeletionTrimmer deletion_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   RequestSweeper request_sweeper_ ABSL_GUARDED_BY(pass_mu_);
+  Compactor compactor_ ABSL_GUARDED_BY(pass_mu_);
 
   Mutex mu_;
   CondVar wake_;
   bool woken_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  int urgent_ ABSL_GUARDED_BY(mu_) = 0;  // calls of Collect under way
   std::thread thread_;
 };
 

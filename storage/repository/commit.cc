@@ -88,6 +88,7 @@ absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, Ingest& ingest, uint64
                        ", which this push shares, was found corrupt meanwhile; push again to store it anew"),
           {{"chunk", digest.Hex()}});
     }
+    if (good && !placed.shared) suspects.insert(blob);  // another push was quicker: our copy is dead
     if (!good) {
       batch.change.puts.emplace_back(key, NewChunk(blob, placed).SerializeAsString());
       if (value) {

@@ -100,10 +100,13 @@ absl::StatusOr<CollectReport> PreviewGarbageOf(Store& store) {
   const auto look = [&](absl::string_view key, absl::string_view value) -> absl::Status {
     const auto fields = catalog::ParseBlobKey(key);
     SCONCE_ASSIGN_OR_RETURN(const auto record, ParseRecord<records::BlobRecord>(value));
-    const auto owner = catalog::Owner::Decode(record.owner());
-    if (!fields || !owner) return absl::OkStatus();
-    SCONCE_ASSIGN_OR_RETURN(const bool lives, Lives(*snapshot, *owner));
-    if (lives) return absl::OkStatus();
+    if (!fields) return absl::OkStatus();
+    if (record.has_manifest()) {  // else nobody needs its footer
+      const auto owner = catalog::Owner::Decode(record.owner());
+      if (!owner) return absl::OkStatus();
+      SCONCE_ASSIGN_OR_RETURN(const bool lives, Lives(*snapshot, *owner));
+      if (lives) return absl::OkStatus();
+    }
     const auto blob = store.blobs->Open({fields->project_uid, fields->id});
     if (!blob.ok()) return absl::OkStatus();  // gone by now, or damaged: the collector will see
     SCONCE_ASSIGN_OR_RETURN(const bool needed, IsNeeded(*snapshot, **blob));

@@ -103,6 +103,8 @@ struct RepositoryOptions {
   int max_pushes = 64;  // at once, with streams of uploads; each may hold one more buffer. Beyond: SERVER_OVERLOADED
   int64_t min_free_bytes = int64_t{256} << 20;  // pushes are refused (DISK_FULL) when the disk has less
   absl::Duration upload_ttl = absl::Hours(24);  // an upload not touched for so long is dropped
+  // How fast compaction copies in the background; 0: no limit. CollectGarbage does not wait.
+  int64_t compact_bytes_per_second = int64_t{64} << 20;
 };
 
 // What one pass of the collector did.
@@ -110,8 +112,9 @@ struct CollectReport {
   int64_t versions = 0;        // deleted versions and modules whose references were dropped
   int64_t removed_chunks = 0;  // chunks nothing referred to any more
   int64_t removed_blobs = 0;
-  int64_t freed_bytes = 0;  // sizes of the files removed
-  int64_t postponed = 0;    // deleted versions that wait for a push in progress to end
+  int64_t compacted_blobs = 0;  // whose needed chunks were copied into others
+  int64_t freed_bytes = 0;      // by removing and compacting
+  int64_t postponed = 0;        // deleted versions that wait for a push in progress to end
 };
 
 struct RepositoryStats {

@@ -2,7 +2,8 @@
 // open from then on. Whatever is deleted or moved later does not matter to this reader.
 //
 // Between the lookup and the opening of a blob the collector may unlink it. Then the catalog has changed as well, so
-// the lookup is done again; a blob that is missing although the catalog still names it is damage.
+// the lookup is done again; a blob that is missing although the catalog still names it afterwards is damage. However
+// often things move, nothing is quarantined for having moved.
 #include "storage/repository/stored_object.h"
 
 #include <optional>
@@ -100,13 +101,26 @@ struct Target {
   records::ManifestLocation manifest;
 };
 
+// Whether the catalog says at this moment that what could not be read is there.
+template <typename Find>
+absl::StatusOr<bool> IsStillThere(Store& store, const Target& target, const Damage& damage, Find find) {
+  if (damage.manifest) {
+    SCONCE_ASSIGN_OR_RETURN(const Target now, find(*store.catalog));
+    return now.manifest.blob_id() == target.manifest.blob_id();
+  }
+  SCONCE_ASSIGN_OR_RETURN(const auto chunk, ReadRecord<records::ChunkRecord>(
+                                                *store.catalog, catalog::ChunkKey(target.project_uid, *damage.chunk)));
+  return chunk && chunk->record.blob_id() == RawId(damage.blob) && chunk->record.offset() == damage.offset;
+}
+
 template <typename Find>
 absl::StatusOr<std::shared_ptr<const Contents>> LoadFresh(Store& store, Find find) {
-  constexpr int kAttempts = 3;
+  constexpr int kAttempts = 1000;
   Damage damage;
   Target target;
   absl::Status failure;
-  for (int i = 0; i < kAttempts; ++i) {
+  bool still_there = false;
+  for (int i = 0; i < kAttempts && !still_there; ++i) {
     const std::unique_ptr<catalog::CatalogReader> snapshot = store.catalog->Snapshot();
     SCONCE_ASSIGN_OR_RETURN(target, find(*snapshot));
     if (std::shared_ptr<const Contents> cached = store.contents.Find(target.key)) return cached;
@@ -116,7 +130,9 @@ absl::StatusOr<std::shared_ptr<const Contents>> LoadFresh(Store& store, Find fin
     }
     if (contents.ok() || !HasReason(contents.status(), Reason::CHUNK_CORRUPT)) return contents;
     failure = contents.status();
+    SCONCE_ASSIGN_OR_RETURN(still_there, IsStillThere(store, target, damage, find));
   }
+  if (!still_there) return MakeError(Reason::SERVER_OVERLOADED, "what the version needs is being moved; try again");
   if (damage.manifest) {
     SCONCE_RETURN_IF_ERROR(QuarantineManifest(store, target.key.owner));
     return failure;

@@ -31,6 +31,10 @@ std::string Name(const Owner& owner) {
   return absl::StrCat(owner.kind == Owner::Kind::kVersion ? "version " : "module ", owner.run_uid, "/", owner.number);
 }
 
+int64_t RoundUp(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
 blob::BlobId ToId(uint64_t project_uid, absl::string_view raw) {
   blob::BlobId id;
   id.project_uid = project_uid;
@@ -52,7 +56,7 @@ struct KnownBlob {
   blob::FooterView footer;
   absl::flat_hash_map<Digest, blob::FooterChunk> table;
   std::optional<records::BlobRecord> record;
-  bool holds_live_chunk = false;
+  int64_t live_chunk_bytes = 0;
 };
 
 class Auditor {
@@ -373,7 +377,8 @@ class Auditor {
     if (known == blobs_by_id_.end() || !known->second.record) {
       return Contradiction("chunk ", digest.Hex(), " is in blob ", id.Hex(), ", which does not exist");
     }
-    known->second.holds_live_chunk = true;
+    const int64_t padding = record.size_bytes() < blob::kMappableBytes ? blob::kPackAlignment : kDirectAlignment;
+    known->second.live_chunk_bytes += RoundUp(record.size_bytes(), padding) + 64;
     if (record.bad() || known->second.file == nullptr) return;
     const auto row = known->second.table.find(digest);
     if (row == known->second.table.end() || row->second.offset != record.offset() ||
@@ -400,14 +405,33 @@ class Auditor {
   }
 
   void CheckBlobs() {
+    std::map<uint64_t, int64_t> left_behind;
     for (const auto& [id, known] : blobs_by_id_) {
+      if (known.file != nullptr) audit_.physical_bytes += known.file->allocated_bytes();
       if (!known.record) {
         Leak("file of blob ", id.Hex(), ", which the catalog does not know");
         continue;
       }
-      if (known.holds_live_chunk || objects_.count(known.record->owner()) > 0) continue;
-      Leak("blob ", id.Hex(), ", which nobody needs");
+      const bool owned = known.record->has_manifest() && objects_.count(known.record->owner()) > 0;
+      if (owned) {
+        const auto manifest = static_cast<int64_t>(known.footer.manifest.size());
+        const auto record = static_cast<int64_t>(known.footer.record.size());
+        audit_.live_bytes +=
+            RoundUp(known.live_chunk_bytes + 64 + RoundUp(manifest, 8) + RoundUp(record, 8) + 96, 4096);
+      } else {
+        left_behind[id.project_uid] += known.live_chunk_bytes;
+      }
+      if (known.live_chunk_bytes == 0 && !owned) Leak("blob ", id.Hex(), ", which nobody needs");
     }
+    for (const auto& [project, bytes] : left_behind) {
+      if (bytes > 0) audit_.live_bytes += RoundUp(bytes + 64 + 96, 4096);
+    }
+    const std::string prefix = catalog::WastePrefix();
+    EachKey(prefix, [&](absl::string_view key, absl::string_view) {
+      const auto fields = catalog::ParseWasteKey(key);
+      if (fields && blobs_by_id_[{fields->project_uid, fields->id}].record) return;
+      Leak("waste is recorded of a blob that does not exist");
+    }).IgnoreError();
   }
 
   absl::Status CheckLog() {

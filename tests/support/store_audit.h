@@ -24,6 +24,10 @@ struct StoreAudit {
   std::vector<std::string> leaks;
 
   int64_t runs = 0, versions = 0, modules = 0, references = 0, chunks = 0, blobs = 0;
+  // What the blobs take on the disk, and what of it is needed: the chunks that have records, padded as they are stored
+  // and with their rows of the chunk table, and for each version and module the rest of its footer and its blob's
+  // trailer, in whole pages. In each project, what is left of owners that are gone counts as one more blob.
+  int64_t physical_bytes = 0, live_bytes = 0;
 };
 
 struct StoreAuditOptions {
