@@ -14,7 +14,7 @@ asan() { scripts/build.sh asan && run_ctest build-asan -LE lint; }
 
 stage "lint" scripts/lint.sh
 stage "release build, all tests but the kills" release
-stage "kill -9 a hundred times" kills
+stage "kill -9 a hundred times, a full disk forty times" kills
 stage "build without LibTorch, its tests" no_torch
 stage "storage under ASan and UBSan" asan
 stage "30 seconds of each fuzzer" scripts/fuzz.sh --seconds 30

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Kills the real server with SIGKILL at random moments under concurrent pushes, and holds it to its promises after each restart.
+"""Kills the real server with SIGKILL at random moments under a mixed load, and holds it to its promises after each restart.
 
     kill9.py [--kills N] [--seed N]          default: SCONCE_KILLS from the environment, else 100 kills
 
@@ -7,12 +7,18 @@
 * A push that was not acknowledged is there at most once, and then whole. Its retry with the same request_id answers that version,
   or makes it now; afterwards it is there exactly once.
 * Nothing else is there: every listed version belongs to a push, and numbers are never used twice.
+* A deletion, an alias's move or an update that was acknowledged happened; one that was not happened or did not. A run with a
+  retention policy loses none of its newest versions.
+* The next start and one collection leave nothing that no version needs, and every reference count is right: the data directory is
+  computed anew from its manifests and footers (tests/tools/audit_data_dir.cc), at some kills and at the end.
 
 Some pushes go through ImportCheckpoint from threads here, some through `sconce push` in processes of their own; sizes go from a few
-hundred bytes to some MiB, some content repeats so that chunks are shared, and now and then a version is deleted meanwhile.
+hundred bytes to some MiB, and much content repeats so that chunks are shared. Meanwhile an operator deletes, moves aliases, adds
+metrics and collects garbage.
 """
 
 import argparse
+import collections
 import hashlib
 import io
 import itertools
@@ -33,9 +39,13 @@ import grpc  # noqa: E402
 import sconced  # noqa: E402
 import stubs  # noqa: E402
 import torch  # noqa: E402
+from sconce.v1 import admin_service_pb2  # noqa: E402
 
 RUNS = [f"run{i}" for i in range(3)]
+LIMITED = RUNS[2]  # has a retention policy
+KEPT = 5  # the newest of its versions
 THREADS = 3
+AUDIT = sconced.BIN.parent / "tests/audit_data_dir"
 
 
 class Push:
@@ -94,7 +104,7 @@ class Contents:
             number = next(self.counter)
             sizes = [int(10 ** self.random.uniform(0.5, 6)) for _ in range(self.random.randint(1, 4))]
             tensors = [torch.rand(size, generator=torch.Generator().manual_seed(number * 10 + i)) for i, size in enumerate(sizes)]
-            if self.random.random() < 0.3:
+            if self.random.random() < 0.6:
                 tensors.append(self.random.choice(self.shared))
             run = self.random.choice(RUNS)
         file = io.BytesIO()
@@ -113,7 +123,9 @@ class Story:
         self.acknowledged = {}  # (run, version) -> Push
         self.deleted = set()  # acknowledged deletions
         self.doubtful_deletions = set()  # asked for, not acknowledged
-        self.retried = self.found_whole = 0
+        self.aliases = {(run, alias): {0} for run in RUNS[:2] for alias in ("prod", "test")}  # the versions each may name; 0: none
+        self.metrics = {}  # (run, version) -> {name: value}, acknowledged
+        self.counts = collections.Counter()
         self.tool = None  # the `sconce push` that runs, if one does
         self.lock = threading.Lock()
 
@@ -136,8 +148,6 @@ class Story:
                         doubtful.append(push)
                         return
                     self.remember(push)
-                if self.random.random() < 0.1:
-                    self.delete_one(client)
         except grpc.RpcError:
             pass
         finally:
@@ -153,24 +163,90 @@ class Story:
         assert key not in self.acknowledged or self.acknowledged[key] is push, f"{key} was given to two pushes"
         self.acknowledged[key] = push
 
-    def delete_one(self, client):
+    def operator(self, stop):
+        """Deletes, moves aliases, adds metrics and collects until the server is gone."""
+        client, rng = self.server.stubs(), random.Random(self.random.random())
+        works = [self.delete_one, self.delete_one, self.move_alias, self.move_alias, self.add_metric, self.collect]
+        try:
+            while not stop.wait(rng.uniform(0, 0.05)):
+                rng.choice(works)(client, rng)
+        except grpc.RpcError:
+            pass
+        finally:
+            client.close()
+
+    def choose(self, rng, runs, least):
+        """A version that is there for sure, and that nobody is about to delete."""
         with self.lock:
-            there = [key for key in self.acknowledged if key not in self.deleted and key not in self.doubtful_deletions]
-            if len(there) < 10:
-                return
-            key = self.random.choice(there)
-            self.doubtful_deletions.add(key)
+            there = [key for key in self.acknowledged if key[0] in runs and key not in self.deleted and key not in self.doubtful_deletions]
+            aliased = {(run, version) for (run, _), versions in self.aliases.items() for version in versions}
+            there = [key for key in there if key not in aliased]
+            return rng.choice(there) if len(there) >= least else None
+
+    def delete_one(self, client, rng):
+        key = self.choose(rng, RUNS, least=10)
+        if key is None:
+            return
+        self.doubtful_deletions.add(key)
         name = f"projects/default/runs/{key[0]}/checkpoints/{key[1]}"
-        client.checkpoints.DeleteCheckpoint(stubs.checkpoints.DeleteCheckpointRequest(name=name), timeout=20)
-        with self.lock:
-            self.doubtful_deletions.discard(key)
-            self.deleted.add(key)
+        try:
+            client.checkpoints.DeleteCheckpoint(stubs.checkpoints.DeleteCheckpointRequest(name=name), timeout=20)
+        except grpc.RpcError as error:
+            if not (key[0] == LIMITED and error.code() == grpc.StatusCode.NOT_FOUND):  # retention was quicker
+                raise
+        self.doubtful_deletions.discard(key)
+        self.deleted.add(key)
+        self.counts["deletions"] += 1
+
+    def move_alias(self, client, rng):
+        key = self.choose(rng, RUNS[:2], least=3)
+        if key is None:
+            return
+        alias = (key[0], rng.choice(["prod", "test"]))
+        self.aliases[alias].add(key[1])
+        name = f"projects/default/runs/{alias[0]}/aliases/{alias[1]}"
+        client.checkpoints.SetAlias(stubs.checkpoints.SetAliasRequest(name=name, selector=str(key[1])), timeout=20)
+        self.aliases[alias] = {key[1]}
+        self.counts["alias moves"] += 1
+
+    def add_metric(self, client, rng):
+        key = self.choose(rng, RUNS[:2], least=1)
+        if key is None:
+            return
+        metric, value = f"m{next(self.contents.counter)}", rng.random()
+        checkpoint = {"name": f"projects/default/runs/{key[0]}/checkpoints/{key[1]}", "metrics": {metric: value}}
+        client.checkpoints.UpdateCheckpoint(stubs.checkpoints.UpdateCheckpointRequest(checkpoint=checkpoint), timeout=20)
+        self.metrics.setdefault(key, {})[metric] = value
+        self.counts["updates"] += 1
+
+    def collect(self, client, _):
+        client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=20)
+        self.counts["collections"] += 1
+
+    def limit(self):
+        """Gives one run a retention policy."""
+        client = self.server.stubs()
+        request = stubs.checkpoints.CreateRunRequest(run_id=LIMITED, run={"retention": {"keep_last": KEPT}})
+        client.checkpoints.CreateRun(request, timeout=20)
+        client.close()
+
+    def audit(self):
+        """Restarts, collects once, stops, and computes the data directory anew."""
+        self.server.start()
+        client = self.server.stubs()
+        client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=60)
+        client.close()
+        assert self.server.stop() == 0
+        found = subprocess.run([AUDIT, self.server.data_dir], capture_output=True, text=True, check=False, timeout=300)
+        assert found.returncode == 0, f"the store is not what its versions need:\n{found.stdout}{found.stderr}"
+        self.counts["audits"] += 1
 
     def kill_once(self, longest):
         """Starts the server, pushes, kills it at a random moment, and returns the pushes that were not acknowledged."""
         self.server.start()
         stop, doubtful = threading.Event(), []
         threads = [threading.Thread(target=self.pusher, args=(stop, doubtful, i == 0)) for i in range(THREADS)]
+        threads.append(threading.Thread(target=self.operator, args=(stop,)))
         for thread in threads:
             thread.start()
         time.sleep(self.random.uniform(0, longest))  # the moment is the experiment
@@ -203,6 +279,13 @@ class Story:
                     break
         return found
 
+    def alias_version(self, client, name):
+        try:
+            return client.checkpoints.GetAlias(stubs.checkpoints.GetAliasRequest(name=name), timeout=20).version
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.NOT_FOUND, error
+            return 0
+
     def check_bytes(self, client, push, name):
         assert content_digest(client.export_file(name)) == push.digest, f"{name} has other content than was pushed"
 
@@ -217,9 +300,19 @@ class Story:
                 self.doubtful_deletions.discard(key)
                 if key not in found:
                     self.deleted.add(key)
+            elif key not in found:
+                newer = sum(run == key[0] and version > key[1] for run, version in found)
+                assert key[0] == LIMITED and newer >= KEPT, f"{key} was acknowledged and is lost"
+                self.deleted.add(key)
             else:
-                assert key in found, f"{key} was acknowledged and is lost"
                 assert found[key].labels["push"] == push.request_id, f"{key} is another push's"
+        for key, metrics in self.metrics.items():
+            if key in found:
+                assert metrics.items() <= dict(found[key].metrics).items(), f"{key} lacks a metric that was acknowledged"
+        for (run, alias), allowed in self.aliases.items():
+            version = self.alias_version(client, f"projects/default/runs/{run}/aliases/{alias}")
+            assert version in allowed, f"alias {alias} of {run} names {version}, not one of {allowed}"
+            self.aliases[run, alias] = {version}
         unknown = set(found) - set(self.acknowledged)
         there = {}
         for key in unknown:
@@ -231,14 +324,14 @@ class Story:
             assert len(keys) <= 1, f"one push became {keys}"
             if keys:
                 self.check_bytes(client, push, found[keys[0]].name)
-                self.found_whole += 1
+                self.counts["found whole"] += 1
             if push.by_tool:
                 assert push.send_by_tool(self.server, self.folder)
             else:
                 push.send(client, timeout=60)
             assert not keys or (push.run, push.version) == keys[0], f"a retry of {keys[0]} made version {push.version}"
             self.remember(push)
-            self.retried += 1
+            self.counts["cut off"] += 1
         after = self.listed(client)
         by_push = [one.labels["push"] for one in after.values()]
         assert len(by_push) == len(set(by_push)), "a push is there twice"
@@ -254,6 +347,9 @@ def tell(folder, seed, kills, longest):
     """`kills` kills of a server on one data directory. Returns what came of it, for the summary."""
     story, slowest, began = Story(folder, seed), 0.0, time.monotonic()
     try:
+        story.server.start()
+        story.limit()
+        story.server.kill()
         for number in range(1, kills + 1):
             known = len(story.acknowledged)
             doubtful = story.kill_once(longest)
@@ -263,22 +359,23 @@ def tell(folder, seed, kills, longest):
             slowest = max(slowest, time.monotonic() - restarted)
             count = story.check(doubtful, recent)
             story.server.kill()  # also a kill: right after recovery
+            if number % 5 == 0:
+                story.audit()
             if number % 10 == 0:
                 print(f"kill9: {number} kills, {count} versions, {time.monotonic() - began:.0f} s", flush=True)
         story.server.start()
         count = story.check([], [], thorough=True)
         assert story.server.stop() == 0
+        story.audit()
     except BaseException:
         print(f"kill9: FAILED; the data is in {folder}\n{story.server.log_tail()}", flush=True)
         raise
     finally:
         if story.server.process is not None and story.server.process.poll() is None:
             story.server.kill()
-    assert story.retried, "no push was ever in flight at a kill: the test tests nothing"
-    return (
-        f"{len(story.acknowledged)} acknowledged versions, {count} there after {len(story.deleted)} deletions, {story.retried} pushes cut off, "
-        f"of which {story.found_whole} were there whole; slowest restart {slowest:.2f} s; {time.monotonic() - began:.0f} s in all"
-    )
+    assert story.counts["cut off"], "no push was ever in flight at a kill: the test tests nothing"
+    counts = ", ".join(f"{number} {what}" for what, number in sorted(story.counts.items()))
+    return f"{len(story.acknowledged)} acknowledged versions, {count} there; {counts}; slowest restart {slowest:.2f} s; {time.monotonic() - began:.0f} s in all"
 
 
 def main():
