@@ -51,8 +51,9 @@ absl::Status SetText(const std::vector<std::string>& values, ServerConfig& confi
   return absl::OkStatus();
 }
 
+template <int64_t ServerConfig::*field>
 absl::Status SetBytes(const std::vector<std::string>& values, ServerConfig& config) {
-  SCONCE_ASSIGN_OR_RETURN(config.min_free_bytes, ParseBytes(values[0]));
+  SCONCE_ASSIGN_OR_RETURN(config.*field, ParseBytes(values[0]));
   return absl::OkStatus();
 }
 
@@ -98,7 +99,10 @@ constexpr Setting kSettings[] = {
     {"Where things are", "data-dir", "DIR", "./sconce-data", "where everything is stored; made when it is not there",
      SetText<&ServerConfig::data_dir>},
     {"Where things are", "min-free-bytes", "SIZE", "256MiB", "pushes are refused when the disk has less room than this",
-     SetBytes},
+     SetBytes<&ServerConfig::min_free_bytes>},
+    {"Where things are", "compact-rate", "SIZE", "64MiB",
+     "bytes a second that compaction copies in the background; 0: no limit",
+     SetBytes<&ServerConfig::compact_bytes_per_second>},
     {"Where things are", "worker", "FILE", "beside sconced", "the program that runs models, sconce-torch-worker",
      SetText<&ServerConfig::worker>},
     {"Network", "listen", "ADDRESS", "127.0.0.1:7433", "HOST:PORT or unix:PATH; port 0 takes any free one; repeatable",

@@ -79,10 +79,12 @@ TEST_F(ConfigTest, EverySettingCanBeSaid) {
       Read({"--data-dir",      "d",           "--min-free-bytes", "1GiB",        "--worker",         "w",
             "--listen",        "localhost:1", "--metrics-listen", "127.0.0.1:0", "--log-format",     "text",
             "--log-level",     "error",       "--grace-period",   "5s",          "--drain-timeout",  "1m",
-            "--unary-threads", "1",           "--stream-threads", "2",           "--ingest-threads", "3"}));
+            "--unary-threads", "1",           "--stream-threads", "2",           "--ingest-threads", "3",
+            "--compact-rate",  "8MiB"}));
   const ServerConfig& config = line.config;
   EXPECT_EQ(config.data_dir, "d");
   EXPECT_EQ(config.min_free_bytes, int64_t{1} << 30);
+  EXPECT_EQ(config.compact_bytes_per_second, int64_t{8} << 20);
   EXPECT_EQ(config.worker, "w");
   EXPECT_THAT(config.listen, ElementsAre("localhost:1"));
   EXPECT_EQ(config.metrics_listen, "127.0.0.1:0");
@@ -134,7 +136,7 @@ TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
   for (const char* name :
        {"--data-dir", "--listen", "--metrics-listen", "--log-format", "--log-level", "--grace-period",
         "--drain-timeout", "--unary-threads", "--stream-threads", "--ingest-threads", "--worker", "--min-free-bytes",
-        "--config", "--version", "127.0.0.1:7433", "./sconce-data", "SCONCE_DATA_DIR"}) {
+        "--compact-rate", "--config", "--version", "127.0.0.1:7433", "./sconce-data", "SCONCE_DATA_DIR"}) {
     EXPECT_THAT(help, HasSubstr(name));
   }
   for (const absl::string_view line : absl::StrSplit(help, '\n')) EXPECT_LE(line.size(), 120u) << line;
@@ -142,9 +144,10 @@ TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
 
 TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
   // Each setting given as the help shows it changes nothing.
-  for (const char* pair : {"data-dir ./sconce-data", "min-free-bytes 256MiB", "listen 127.0.0.1:7433",
-                           "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info", "grace-period 0s",
-                           "drain-timeout 30s", "unary-threads 4", "stream-threads 4", "ingest-threads 2"}) {
+  for (const char* pair :
+       {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "listen 127.0.0.1:7433",
+        "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info", "grace-period 0s", "drain-timeout 30s",
+        "unary-threads 4", "stream-threads 4", "ingest-threads 2"}) {
     const std::vector<std::string> parts = absl::StrSplit(pair, ' ');
     EXPECT_THAT(HelpText(), HasSubstr(absl::StrCat("(", parts[1], ")"))) << pair;
     ASSERT_OK_AND_ASSIGN(const CommandLine line, Read({absl::StrCat("--", parts[0]), parts[1]}));
@@ -152,6 +155,7 @@ TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
     const ServerConfig defaults;
     EXPECT_EQ(config.data_dir, defaults.data_dir);
     EXPECT_EQ(config.min_free_bytes, defaults.min_free_bytes);
+    EXPECT_EQ(config.compact_bytes_per_second, defaults.compact_bytes_per_second);
     EXPECT_EQ(config.listen, defaults.listen);
     EXPECT_EQ(config.metrics_listen, defaults.metrics_listen);
     EXPECT_EQ(config.log_format, defaults.log_format);
