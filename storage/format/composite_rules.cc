@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "storage/format/numpy_dtype.h"
+#include "storage/format/pickle_globals.h"
 #include "storage/format/utf8.h"
 
 namespace sconce::format {
@@ -46,9 +47,14 @@ class CompositeRules {
         return Parameter(i);
       case NodeKind::kTensorSubclass:
         if (node.text.empty() || !IsUtf8(node.text, /*allow_surrogates=*/false)) return "the class has no proper name";
-        return Are(node, {NodeKind::kTuple}, 2) ? "" : "children are not a tuple and a state";
+        if (!Are(node, {NodeKind::kTuple}, 2)) return "children are not a tuple and a state";
+        return Wrapper(node);
       case NodeKind::kShardedTensor:
         return Sharded(i);
+      case NodeKind::kGlobal:
+        return IsGlobalNode(node.text) ? "" : "not a name that a torch file may use";
+      case NodeKind::kObject:
+        return Object(i);
       default:
         return "";
     }
@@ -120,7 +126,8 @@ class CompositeRules {
   absl::string_view Quantized(NodeIndex i) const {
     const Node& node = nodes_[i];
     const bool per_tensor = Are(node, {NodeKind::kQScheme, NodeKind::kFloat, NodeKind::kInt}, 3);
-    const bool per_channel = Are(node, {NodeKind::kQScheme, NodeKind::kTensor, NodeKind::kTensor, NodeKind::kInt}, 4);
+    const bool per_channel = Are(node, {NodeKind::kQScheme, NodeKind::kTensor, NodeKind::kTensor, NodeKind::kInt}, 4) ||
+                             Are(node, {NodeKind::kQScheme, NodeKind::kList, NodeKind::kList, NodeKind::kInt}, 4);
     if (!per_tensor && !per_channel) return "children are not what this kind has";
     const std::string& scheme = nodes_[node.children[0]].text;
     const bool scheme_fits = per_tensor ? scheme == "per_tensor_affine" || scheme == "per_tensor_symmetric"
@@ -138,8 +145,15 @@ class CompositeRules {
     const int64_t axis = nodes_[node.children.back()].integer;
     if (axis < 0 || axis >= static_cast<int64_t>(view.shape.size())) return "no such axis";
     for (const size_t at : {1, 2}) {
-      if (ElementCount(manifest_.tensors[nodes_[node.children[at]].tensor].shape) != view.shape[axis])
-        return "not one scale and zero point for each index along the axis";
+      const Node& values = nodes_[node.children[at]];
+      for (const NodeIndex value : values.children) {
+        const bool is_number = nodes_[value].kind == NodeKind::kFloat ||
+                               (nodes_[value].kind == NodeKind::kInt && nodes_[value].text.empty());
+        if (!is_number) return "a list of scales or zero points with something else than numbers";
+      }
+      const int64_t count = values.kind == NodeKind::kList ? static_cast<int64_t>(values.children.size())
+                                                           : ElementCount(manifest_.tensors[values.tensor].shape);
+      if (count != view.shape[axis]) return "not one scale and zero point for each index along the axis";
     }
     return "";
   }
@@ -152,6 +166,38 @@ class CompositeRules {
     if (node.children.size() == 2 && ChildKind(node, 1) != NodeKind::kDict && ChildKind(node, 1) != NodeKind::kTuple) {
       return "the state is neither a dict nor a tuple";
     }
+    return "";
+  }
+
+  // A class that has no tensor of its own is made from what its tensor looks like.
+  absl::string_view Wrapper(const Node& node) const {
+    const std::optional<PickleGlobal> type = FindGlobalByName(node.text);
+    if (!type.has_value() || type->tag != PickleTag::kWrapperClass) return "";
+    const Node& arguments = nodes_[node.children[0]];
+    if (!Are(arguments,
+             {NodeKind::kGlobal, NodeKind::kDtype, NodeKind::kTuple, NodeKind::kTuple, NodeKind::kInt,
+              NodeKind::kLayout, NodeKind::kDevice, NodeKind::kBool},
+             kWrapperArguments) ||
+        nodes_[arguments.children[0]].text != node.text) {
+      return "not made from class, dtype, size, stride, offset, layout, device and requires_grad";
+    }
+    for (const size_t dims : {kWrapperShape, kWrapperShape + 1}) {
+      const std::vector<NodeIndex>& extents = nodes_[arguments.children[dims]].children;
+      if (extents.size() > kMaxRank) return "more than 64 dimensions";
+      for (const NodeIndex extent : extents) {
+        if (!IsExtent(extent)) return "the shape or the strides are not made of sizes";
+      }
+    }
+    return "";
+  }
+
+  absl::string_view Object(NodeIndex i) const {
+    const Node& node = nodes_[i];
+    const std::optional<PickleGlobal> type = FindGlobalByName(node.text);
+    if (!type.has_value() || !IsObjectClass(type->tag)) return "not a class that a torch file may have objects of";
+    if (node.children.size() < 3 || !Are(node, {NodeKind::kTuple, NodeKind::kBool}, node.children.size()))
+      return "children are not a tuple, a bool and a state";
+    if (node.children.size() > 3 && type->tag != PickleTag::kListClass) return "elements of a class that is no list";
     return "";
   }
 

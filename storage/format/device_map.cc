@@ -65,6 +65,7 @@ class Mapper {
     for (size_t i = 0; i < decisions_.size(); ++i) {
       if (!decisions_[i].device.empty()) manifest.storages[i].device = std::move(decisions_[i].device);
     }
+    MoveWrappers(manifest);
     return std::move(mapped_);
   }
 
@@ -82,6 +83,24 @@ class Mapper {
     if (node.kind == NodeKind::kStorage) storage = static_cast<StorageIndex>(node.integer);
     if (node.tensor != kNoIndex) storage = manifest_.tensors[node.tensor].storage;
     return storage == kNoIndex || IsMetaDevice(manifest_.storages[storage].device) ? kNoIndex : storage;
+  }
+
+  // A tensor that wraps others (DTensor) says its device once more, among its constructor's arguments: it follows the
+  // first tensor that it wraps, as with torch.load.
+  void MoveWrappers(Manifest& manifest) const {
+    std::vector<StorageIndex> first_of(manifest.nodes.size(), kNoIndex);
+    for (NodeIndex i = 0; i < manifest.nodes.size(); ++i) {
+      const Node& node = manifest.nodes[i];
+      first_of[i] = StorageOf(i);
+      for (const NodeIndex child : node.children) {
+        if (first_of[i] == kNoIndex) first_of[i] = first_of[child];
+      }
+      if (node.kind != NodeKind::kTensorSubclass || first_of[i] == kNoIndex) continue;
+      const std::vector<NodeIndex>& arguments = manifest.nodes[node.children[0]].children;
+      if (arguments.size() != kWrapperArguments) continue;
+      Node& device = manifest.nodes[arguments[kWrapperDevice]];
+      if (device.kind == NodeKind::kDevice) device.text = manifest.storages[first_of[i]].device;
+    }
   }
 
   absl::Status Found(absl::string_view path, StorageIndex storage, size_t rule) {

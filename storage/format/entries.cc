@@ -161,7 +161,28 @@ class Describer {
       Strided(manifest_.tensors[manifest_.nodes[argument].tensor], entry);
       break;
     }
+    const std::vector<NodeIndex>& arguments = manifest_.nodes[node.children[0]].children;
+    if (arguments.size() == kWrapperArguments && manifest_.nodes[arguments[0]].text == node.text)
+      Wrapper(node, arguments, entry);
     entry.value = std::string(Utf8Prefix(node.text, kMaxValueBytes));
+  }
+
+  // The whole tensor's dtype and shape; the bytes are those of the tensor among its attributes, its part of the whole.
+  void Wrapper(const Node& node, const std::vector<NodeIndex>& arguments, Entry& entry) const {
+    const Node& dtype = manifest_.nodes[arguments[kWrapperDType]];
+    const Node& shape = manifest_.nodes[arguments[kWrapperShape]];
+    const Node& device = manifest_.nodes[arguments[kWrapperDevice]];
+    if (dtype.kind == NodeKind::kDtype) entry.dtype = dtype.text;
+    if (device.kind == NodeKind::kDevice) entry.device = device.text;
+    if (shape.kind == NodeKind::kTuple || shape.kind == NodeKind::kSize) entry.shape = ShapeOf(manifest_, shape);
+    if (manifest_.nodes[node.children[1]].children.empty()) return;
+    const NodeIndex attributes = manifest_.nodes[node.children[1]].children.back();  // of (__dict__, slots)
+    const std::vector<NodeIndex>& values = manifest_.nodes[attributes].children;
+    for (size_t i = 0; i < std::min<size_t>(values.size(), 2 * kMaxRank); ++i) {
+      if (manifest_.nodes[values[i]].kind != NodeKind::kTensor) continue;
+      Component(values[i], entry);
+      break;
+    }
   }
 
   void NumpyArray(const Node& node, Entry& entry) const {

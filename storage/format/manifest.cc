@@ -9,17 +9,38 @@
 namespace sconce::format {
 
 absl::string_view TypeName(NodeKind kind) {
-  static constexpr const char* kNames[] = {"none",          "bool",          "int",
-                                           "float",         "complex",       "str",
-                                           "bytes",         "bytearray",     "list",
-                                           "tuple",         "set",           "dict",
-                                           "ordered_dict",  "counter",       "size",
-                                           "dtype",         "device",        "layout",
-                                           "qscheme",       "numpy_scalar",  "numpy_array",
-                                           "tensor",        "sparse_tensor", "quantized_tensor",
-                                           "nested_tensor", "parameter",     "tensor_subclass",
-                                           "storage",       "sharded_tensor"};
-  static_assert(std::size(kNames) == static_cast<size_t>(NodeKind::kShardedTensor) + 1);
+  static constexpr const char* kNames[] = {"none",
+                                           "bool",
+                                           "int",
+                                           "float",
+                                           "complex",
+                                           "str",
+                                           "bytes",
+                                           "bytearray",
+                                           "list",
+                                           "tuple",
+                                           "set",
+                                           "dict",
+                                           "ordered_dict",
+                                           "counter",
+                                           "size",
+                                           "dtype",
+                                           "device",
+                                           "layout",
+                                           "qscheme",
+                                           "numpy_scalar",
+                                           "numpy_array",
+                                           "tensor",
+                                           "sparse_tensor",
+                                           "quantized_tensor",
+                                           "nested_tensor",
+                                           "parameter",
+                                           "tensor_subclass",
+                                           "storage",
+                                           "sharded_tensor",
+                                           "global",
+                                           "object"};
+  static_assert(std::size(kNames) == static_cast<size_t>(NodeKind::kObject) + 1);
   return kNames[static_cast<size_t>(kind)];
 }
 

@@ -32,7 +32,9 @@ inline constexpr size_t kMaxRank = 64;
 // Numbers are persisted. `children` below means Node::children, in this order; "[x]" may be absent.
 //
 // A *value* is what Python hashes by content: None, bool, int, float, complex, str, bytes, dtype, device, layout,
-// qscheme, torch.Size, numpy scalar, and a tuple of values. Only values are dict keys and set elements.
+// qscheme, torch.Size, numpy scalar, a class or function, a tuple of values,
+// and an object (kObject) of a class that compares what it holds. Only values are dict keys and set
+// elements.
 enum class NodeKind : uint8_t {
   kNone = 0,
   kBool = 1,          // integer: 0 or 1
@@ -59,20 +61,32 @@ enum class NodeKind : uint8_t {
   // children: kLayout, kSize, components (kTensor each: indices, values; or compressed indices, plain indices, values),
   // then whether coalesced: kBool or kNone
   kSparseTensor = 22,
-  // tensor (of the integers). children: kQScheme, then kFloat scale, kInt zero point; or kTensor scales, kTensor zero
-  // points, kInt axis
+  // tensor (of the integers). children: kQScheme, then kFloat scale, kInt zero point; or scales and zero points
+  // (kTensor both, or kList of numbers both), kInt axis
   kQuantizedTensor = 23,
   kNestedTensor = 24,    // children: buffer, sizes, strides, offsets (kTensor each)
   kParameter = 25,       // integer: requires_grad. children: a tensor of kind 21 to 24 or 26, [state: kDict or kTuple]
   kTensorSubclass = 26,  // text: the class, "module.Name". children: kTuple constructor arguments, any state
   kStorage = 27,         // a bare storage. text: dtype name, or "untyped"; integer: storage index
   kShardedTensor = 28,   // children: kSize global shape, then per shard: kTuple offsets, kTuple sizes, kTensor
+  kGlobal = 29,          // a class or function itself. text: its name on the list of pickle_globals.h, "torch.Tensor"
+  // An instance of a class that only holds data. text: its name on that list, "builtins.ValueError". children: kTuple
+  // arguments, kBool whether they went to __init__ too (else to __new__ alone), any state (kNone: it was given none),
+  // then, of a class that is a list, the elements
+  kObject = 30,
 };
+
+// A tensor subclass that is made of its attributes (DTensor) has the constructor arguments class (kGlobal), dtype,
+// size, stride, offset, layout, device and requires_grad; the tensors that it wraps are in its state.
+inline constexpr size_t kWrapperArguments = 8;
+inline constexpr size_t kWrapperDType = 1;
+inline constexpr size_t kWrapperShape = 2;
+inline constexpr size_t kWrapperDevice = 6;
 
 // The kind's name in listings and errors: "none", "bool", "int", "float", "complex", "str", "bytes", "bytearray",
 // "list", "tuple", "set", "dict", "ordered_dict", "counter", "size", "dtype", "device", "layout", "qscheme",
 // "numpy_scalar", "numpy_array", "tensor", "sparse_tensor", "quantized_tensor", "nested_tensor", "parameter",
-// "tensor_subclass", "storage", "sharded_tensor".
+// "tensor_subclass", "storage", "sharded_tensor", "global", "object".
 absl::string_view TypeName(NodeKind kind);
 
 // One value of the tree. Which fields mean something is said at NodeKind; the others are zero or empty.

@@ -56,6 +56,7 @@ class Validator {
     tensor_used_.assign(manifest_.tensors.size(), false);
     node_used_.assign(nodes_.size(), false);
     is_value_.assign(nodes_.size(), false);
+    holds_values_.assign(nodes_.size(), false);
     key_id_.assign(nodes_.size(), 0);
     SCONCE_RETURN_IF_ERROR(Storages());
     SCONCE_RETURN_IF_ERROR(Tensors());
@@ -171,6 +172,10 @@ class Validator {
       children_are_values = children_are_values && is_value_[child];
     }
     is_value_[i] = CanBeValue(node.kind) && children_are_values;
+    if (node.kind == NodeKind::kList) holds_values_[i] = children_are_values;
+    if (node.kind == NodeKind::kObject) {
+      is_value_[i] = CanBeValueObject(nodes_, node) && is_value_[node.children[1]] && holds_values_[node.children[2]];
+    }
     return absl::OkStatus();
   }
 
@@ -288,6 +293,7 @@ class Validator {
   std::vector<bool> tensor_used_;
   std::vector<bool> node_used_;
   std::vector<bool> is_value_;
+  std::vector<bool> holds_values_;  // lists that have nothing else
   size_t key_budget_ = 0;
 
   // Dict keys: a number per distinct key (0: not given yet), and the dict (plus one) it was last seen in.

@@ -28,6 +28,7 @@ NodeLayout LayoutOf(NodeKind kind) {
     case NodeKind::kDevice:
     case NodeKind::kLayout:
     case NodeKind::kQScheme:
+    case NodeKind::kGlobal:
       layout.payload = Payload::kText;
       break;
     case NodeKind::kList:
@@ -55,6 +56,7 @@ NodeLayout LayoutOf(NodeKind kind) {
       layout.children = true;
       break;
     case NodeKind::kTensorSubclass:
+    case NodeKind::kObject:
       layout.payload = Payload::kText;
       layout.children = true;
       break;

@@ -19,7 +19,7 @@ struct NodeLayout {
 };
 NodeLayout LayoutOf(NodeKind kind);
 
-inline constexpr uint8_t kLastNodeKind = static_cast<uint8_t>(NodeKind::kShardedTensor);
+inline constexpr uint8_t kLastNodeKind = static_cast<uint8_t>(NodeKind::kObject);
 
 // True for every kind that is a tensor to Python, whatever it is made of: also a Parameter, a subclass, a sharded one.
 bool IsTensorKind(NodeKind kind);

@@ -59,7 +59,94 @@ constexpr Entry kEntries[] = {
     {"numpy._core.numeric", "_frombuffer", PickleTag::kNumpyFromBuffer},
     {"numpy", "dtype", PickleTag::kNumpyDtype},
     {"numpy", "ndarray", PickleTag::kNumpyClass},
+    {"torch.storage", "TypedStorage", PickleTag::kClass},
+    // What PyTorch adds to its list when it, torch._dynamo or torch.distributed.tensor is imported.
+    {"traceback", "FrameSummary", PickleTag::kObjectClass},
+    {"traceback", "StackSummary", PickleTag::kListClass},
+    {"torch._dynamo.decorators", "_DimRange", PickleTag::kValueClass},
+    {"torch.distributed._mesh_layout", "_FlatLayout", PickleTag::kObjectClass},
+    {"torch.distributed._mesh_layout", "_MeshLayout", PickleTag::kObjectClass},
+    {"torch.distributed.device_mesh", "DeviceMesh", PickleTag::kObjectClass},
+    {"torch.distributed.tensor", "DTensor", PickleTag::kWrapperClass},
+    {"torch.distributed.tensor._dtensor_spec", "DTensorSpec", PickleTag::kObjectClass},
+    {"torch.distributed.tensor._dtensor_spec", "ShardOrderEntry", PickleTag::kObjectClass},
+    {"torch.distributed.tensor._dtensor_spec", "TensorMeta", PickleTag::kObjectClass},
+    {"torch.distributed.tensor.placement_types", "Partial", PickleTag::kObjectClass},
+    {"torch.distributed.tensor.placement_types", "Replicate", PickleTag::kObjectClass},
+    {"torch.distributed.tensor.placement_types", "Shard", PickleTag::kObjectClass},
+    {"torch.distributed.tensor.placement_types", "_StridedShard", PickleTag::kObjectClass},
 };
+
+// Every class of Python 3.13's builtins that is a BaseException, all of which PyTorch allows.
+constexpr const char* kExceptions[] = {"ArithmeticError",
+                                       "AssertionError",
+                                       "AttributeError",
+                                       "BaseException",
+                                       "BaseExceptionGroup",
+                                       "BlockingIOError",
+                                       "BrokenPipeError",
+                                       "BufferError",
+                                       "BytesWarning",
+                                       "ChildProcessError",
+                                       "ConnectionAbortedError",
+                                       "ConnectionError",
+                                       "ConnectionRefusedError",
+                                       "ConnectionResetError",
+                                       "DeprecationWarning",
+                                       "EOFError",
+                                       "EncodingWarning",
+                                       "Exception",
+                                       "ExceptionGroup",
+                                       "FileExistsError",
+                                       "FileNotFoundError",
+                                       "FloatingPointError",
+                                       "FutureWarning",
+                                       "GeneratorExit",
+                                       "ImportError",
+                                       "ImportWarning",
+                                       "IndentationError",
+                                       "IndexError",
+                                       "InterruptedError",
+                                       "IsADirectoryError",
+                                       "KeyError",
+                                       "KeyboardInterrupt",
+                                       "LookupError",
+                                       "MemoryError",
+                                       "ModuleNotFoundError",
+                                       "NameError",
+                                       "NotADirectoryError",
+                                       "NotImplementedError",
+                                       "OSError",
+                                       "OverflowError",
+                                       "PendingDeprecationWarning",
+                                       "PermissionError",
+                                       "ProcessLookupError",
+                                       "PythonFinalizationError",
+                                       "RecursionError",
+                                       "ReferenceError",
+                                       "ResourceWarning",
+                                       "RuntimeError",
+                                       "RuntimeWarning",
+                                       "StopAsyncIteration",
+                                       "StopIteration",
+                                       "SyntaxError",
+                                       "SyntaxWarning",
+                                       "SystemError",
+                                       "SystemExit",
+                                       "TabError",
+                                       "TimeoutError",
+                                       "TypeError",
+                                       "UnboundLocalError",
+                                       "UnicodeDecodeError",
+                                       "UnicodeEncodeError",
+                                       "UnicodeError",
+                                       "UnicodeTranslateError",
+                                       "UnicodeWarning",
+                                       "UserWarning",
+                                       "ValueError",
+                                       "Warning",
+                                       "ZeroDivisionError",
+                                       "_IncompleteInputError"};
 
 struct StorageType {
   const char* name;
@@ -105,7 +192,13 @@ const absl::flat_hash_map<std::string, PickleGlobal>& Globals() {
     for (const StorageType& type : kStorageTypes) {
       const PickleGlobal global{PickleTag::kStorageType, static_cast<uint8_t>(type.dtype)};
       map->emplace(absl::StrCat("torch ", type.name), global);
-      map->emplace(absl::StrCat("torch.cuda ", type.name), global);  // PyTorch before 1.6 kept the device in the class
+      // PyTorch before 1.6 kept the device in the class.
+      map->emplace(absl::StrCat("torch.cuda ", type.name), PickleGlobal{global.tag, global.number, /*is_cuda=*/true});
+    }
+    for (size_t i = 0; i < std::size(kExceptions); ++i) {
+      const PickleGlobal global{PickleTag::kException, static_cast<uint8_t>(i)};
+      for (const char* module : {"builtins", "__builtin__", "exceptions"})
+        map->emplace(absl::StrCat(module, " ", kExceptions[i]), global);
     }
     for (size_t m = 0; m < std::size(kTensorModules); ++m) {
       for (size_t c = 0; c < std::size(kTensorClasses); ++c) {
@@ -145,6 +238,19 @@ std::optional<PickleGlobal> FindScriptGlobal(absl::string_view module, absl::str
   return std::nullopt;
 }
 
+std::optional<PickleGlobal> FindGlobalByName(absl::string_view name) {
+  const size_t dot = name.rfind('.');
+  if (dot == absl::string_view::npos) return std::nullopt;
+  const std::optional<PickleGlobal> global = FindPickleGlobal(name.substr(0, dot), name.substr(dot + 1));
+  if (!global.has_value() || PickleGlobalName(*global) != name) return std::nullopt;  // another name of the same thing
+  return global;
+}
+
+bool IsGlobalNode(absl::string_view name) {
+  const std::optional<PickleGlobal> global = FindGlobalByName(name);
+  return global.has_value() && global->tag != PickleTag::kDtype && global->tag != PickleTag::kQScheme;
+}
+
 std::vector<std::string> AllPickleGlobals() {
   std::vector<std::string> names;
   for (const auto& [name, global] : Globals()) names.push_back(name);
@@ -160,10 +266,12 @@ std::string PickleGlobalName(PickleGlobal global) {
   if (global.tag == PickleTag::kDtype) return absl::StrCat("torch.", DTypeName(static_cast<DType>(global.number)));
   if (global.tag == PickleTag::kStorageType) {
     return global.number == 0 ? "torch.storage.UntypedStorage"
-                              : absl::StrCat("torch.", StorageTypeName(static_cast<DType>(global.number)));
+                              : absl::StrCat(global.is_cuda ? "torch.cuda." : "torch.",
+                                             StorageTypeName(static_cast<DType>(global.number)));
   }
   if (global.tag == PickleTag::kScriptClass) return "a class of the TorchScript archive";
   if (global.tag == PickleTag::kScriptList || global.tag == PickleTag::kScriptTyped) return "torch.jit._pickle";
+  if (global.tag == PickleTag::kException) return absl::StrCat("builtins.", kExceptions[global.number]);
   if (global.tag == PickleTag::kOldTensorClass) {
     return absl::StrCat(kTensorModules[global.number / std::size(kTensorClasses)], ".",
                         kTensorClasses[global.number % std::size(kTensorClasses)]);

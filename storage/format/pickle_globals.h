@@ -50,10 +50,16 @@ enum class PickleTag : uint8_t {
   kNumpyScalar,
   kNumpyReconstruct,
   kNumpyFromBuffer,
+  kException,    // of builtins
+  kObjectClass,  // another class whose instances are only data
+  kListClass,    // one that is a list
+  kValueClass,   // one whose instances are equal when what they hold is, and so can be in sets
   kNumpyDtype,
   // Only named
   kNumpyClass,
   kJaggedClass,
+  kWrapperClass,  // of a tensor that is made of its attributes: DTensor
+  kClass,         // another class
   kDtype,
   kStorageType,
   kQScheme,
@@ -64,9 +70,16 @@ inline bool IsCallable(PickleTag tag) {
   return tag != PickleTag::kNone && tag <= PickleTag::kNumpyDtype;
 }
 
+// Whether its instances are kObject nodes.
+inline bool IsObjectClass(PickleTag tag) {
+  return tag == PickleTag::kException || tag == PickleTag::kObjectClass || tag == PickleTag::kListClass ||
+         tag == PickleTag::kValueClass;
+}
+
 struct PickleGlobal {
   PickleTag tag = PickleTag::kNone;
-  uint8_t number = 0;  // kDtype, kStorageType: the DType, 0 for UntypedStorage; else for PickleGlobalName
+  uint8_t number = 0;    // kDtype, kStorageType: the DType, 0 for UntypedStorage; else for PickleGlobalName
+  bool is_cuda = false;  // kStorageType: of torch.cuda
 };
 
 // nullopt for everything that is not on the list.
@@ -76,6 +89,11 @@ std::optional<PickleGlobal> FindPickleGlobal(absl::string_view module, absl::str
 std::optional<PickleGlobal> FindScriptGlobal(absl::string_view module, absl::string_view name);
 // Every name on the list, as "torch._utils _rebuild_tensor_v2", sorted: docs/formats/torch_file.md is held against it.
 std::vector<std::string> AllPickleGlobals();
+// The global of which PickleGlobalName is `name`; nullopt when there is none.
+std::optional<PickleGlobal> FindGlobalByName(absl::string_view name);
+// Whether `name` can be the text of a kGlobal node: anything on the list but dtypes and qschemes, which have nodes of
+// their own.
+bool IsGlobalNode(absl::string_view name);
 // "torch._utils._rebuild_tensor_v2"
 std::string PickleGlobalName(PickleGlobal global);
 

@@ -90,7 +90,6 @@ bool PickleKeys::Encode(PickleIndex index, std::string& out, std::vector<PickleI
       }
       return missing.empty();
     case Kind::kGlobal:
-      if (value.global.tag != PickleTag::kDtype && value.global.tag != PickleTag::kQScheme) return false;
       absl::StrAppend(&out, "g", PickleGlobalName(value.global));
       return true;
     case Kind::kCall:
@@ -112,6 +111,8 @@ bool PickleKeys::EncodeCall(PickleIndex index, std::string& out) {
     case PickleTag::kGetLayout:
     case PickleTag::kSize:
       break;
+    case PickleTag::kValueClass:
+      return EncodeObject(index, out);
     case PickleTag::kNumpyScalar:
       return EncodeNumpyScalar(index, out);
     default:
@@ -130,6 +131,24 @@ bool PickleKeys::EncodeCall(PickleIndex index, std::string& out) {
     const std::optional<uint32_t> id = Id(arg);  // of a scalar or a tuple of ints: goes no deeper
     if (!id.has_value()) return false;
     AppendLittle(out, *id, 4);
+  }
+  return true;
+}
+
+// An object without arguments, by its state: a list of scalars.
+bool PickleKeys::EncodeObject(PickleIndex index, std::string& out) {
+  const PickleIndex state = graph_.State(index);
+  if (!graph_.Items(graph_.Args(index)).empty() || state == PickleGraph::kAbsent ||
+      graph_[state].kind != PickleValue::Kind::kList) {
+    return false;
+  }
+  absl::StrAppend(&out, "o", PickleGlobalName(graph_[index].global));
+  for (const PickleIndex item : graph_.Items(state)) {
+    const PickleValue::Kind kind = graph_[item].kind;
+    const bool is_scalar = kind == PickleValue::Kind::kNone || kind == PickleValue::Kind::kBool ||
+                           kind == PickleValue::Kind::kInt || kind == PickleValue::Kind::kFloat;
+    if (!is_scalar) return false;
+    AppendLittle(out, *Id(item), 4);
   }
   return true;
 }

@@ -32,6 +32,7 @@ class PickleKeys {
   // elements to do first.
   bool Encode(PickleIndex value, std::string& out, std::vector<PickleIndex>& missing);
   bool EncodeCall(PickleIndex value, std::string& out);
+  bool EncodeObject(PickleIndex value, std::string& out);
   bool EncodeNumpyScalar(PickleIndex value, std::string& out);
 
   const PickleGraph& graph_;

@@ -118,8 +118,9 @@ absl::Status PickleMachine::PushLong(int length_bytes) {
   return Push(value);
 }
 
-absl::Status PickleMachine::PushObject(Kind kind, PickleGlobal global, PickleIndex args) {
+absl::Status PickleMachine::PushObject(Kind kind, PickleGlobal global, PickleIndex args, bool is_new) {
   PickleValue value;
+  value.integer = is_new ? 1 : 0;
   value.kind = kind;
   value.global = global;
   value.count = static_cast<uint32_t>(graph_.objects_.size());  // fewer objects than values
@@ -173,9 +174,9 @@ absl::Status PickleMachine::Fill(size_t count, bool pairs, Kind kind) {
   const PickleIndex target = stack_[stack_.size() - count - 1];
   const PickleValue& value = graph_.values_[target];
   const PickleTag tag = value.global.tag;
-  const bool call_takes =
-      value.kind == Kind::kCall &&
-      (IsRefused(target) || (pairs && (tag == PickleTag::kOrderedDict || tag == PickleTag::kCounter)));
+  const bool call_takes = value.kind == Kind::kCall &&
+                          (IsRefused(target) || (pairs ? tag == PickleTag::kOrderedDict || tag == PickleTag::kCounter
+                                                       : kind == Kind::kList && tag == PickleTag::kListClass));
   if (value.kind == kind || call_takes) {
     std::vector<PickleIndex>& items = graph_.objects_[value.count].items;
     items.insert(items.end(), stack_.end() - count, stack_.end());

@@ -68,7 +68,7 @@ class PickleMachine {
   }
   absl::Status PushText(Kind kind, int length_bytes);
   absl::Status PushLong(int length_bytes);
-  absl::Status PushObject(Kind kind, PickleGlobal global, PickleIndex args);
+  absl::Status PushObject(Kind kind, PickleGlobal global, PickleIndex args, bool is_new = false);
   // The top `count` values become a tuple.
   absl::Status PushTuple(size_t count);
   absl::Status PushGlobal(absl::string_view module, absl::string_view name);

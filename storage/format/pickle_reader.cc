@@ -23,6 +23,10 @@ bool MadeByNew(PickleTag tag, size_t args) {
       return args == 0;
     case PickleTag::kSize:
     case PickleTag::kParameter:
+    case PickleTag::kException:
+    case PickleTag::kObjectClass:
+    case PickleTag::kListClass:
+    case PickleTag::kValueClass:
       return true;
     default:
       return false;
@@ -39,6 +43,10 @@ bool HasState(PickleTag tag) {
     case PickleTag::kNumpyReconstruct:
     case PickleTag::kNumpyDtype:
     case PickleTag::kScriptClass:
+    case PickleTag::kException:
+    case PickleTag::kObjectClass:
+    case PickleTag::kListClass:
+    case PickleTag::kValueClass:
       return true;
     default:
       return false;
@@ -282,7 +290,7 @@ absl::Status PickleMachine::Call(bool is_new) {
       return Malformed(
           absl::StrCat("an object of ", PickleGlobalName(global), " is made in a way PyTorch does not use"));
   }
-  return PushObject(Kind::kCall, IsRefused(callee) ? PickleGlobal{} : global, args);
+  return PushObject(Kind::kCall, IsRefused(callee) ? PickleGlobal{} : global, args, is_new);
 }
 
 absl::Status PickleMachine::Build() {

@@ -18,19 +18,21 @@ using PickleIndex = uint32_t;
 struct PickleValue {
   enum class Kind : uint8_t {
     kNone,
-    kBool,        // integer
-    kInt,         // integer
-    kLong,        // text: little-endian two's complement, as short as can be, more than 8 bytes
-    kFloat,       // real
-    kStr,         // text: UTF-8, lone surrogates allowed
-    kBytes,       // text
-    kByteArray,   // text
-    kTuple,       // items
-    kList,        // items
-    kSet,         // items
-    kDict,        // items: key, value, key, value ...
-    kGlobal,      // global: something on the list, named
-    kCall,        // global, applied to args; items set or appended to the result; state given to it by BUILD
+    kBool,       // integer
+    kInt,        // integer
+    kLong,       // text: little-endian two's complement, as short as can be, more than 8 bytes
+    kFloat,      // real
+    kStr,        // text: UTF-8, lone surrogates allowed
+    kBytes,      // text
+    kByteArray,  // text
+    kTuple,      // items
+    kList,       // items
+    kSet,        // items
+    kDict,       // items: key, value, key, value ...
+    kGlobal,     // global: something on the list, named
+    // global, applied to args; items set or appended to the result; state given to it by BUILD. integer: 1 when only
+    // its __new__ was called
+    kCall,
     kPersistent,  // args: the persistent id
   };
   Kind kind = Kind::kNone;

@@ -150,6 +150,14 @@ class ReprWriter {
       case NodeKind::kNumpyScalar:
         AppendNumpyScalar(node);
         break;
+      case NodeKind::kGlobal:
+        out_ += node.text;
+        break;
+      case NodeKind::kObject:  // the class with its arguments, which for an exception is how Python shows it
+        absl::StrAppend(&out_, "<", node.text, " ");
+        pending_.push_back({0, ">"});
+        pending_.push_back({node.children[0], nullptr});
+        break;
       default:
         absl::StrAppend(&out_, "<", TypeName(node.kind), ">");
     }

@@ -1,6 +1,7 @@
 #include "storage/format/torch_pickle.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -8,6 +9,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "storage/format/path.h"
+#include "storage/format/pickle_globals.h"
 #include "storage/format/pickle_writer.h"
 #include "storage/format/torch_pickle_values.h"
 
@@ -71,7 +73,7 @@ class TreeWriter {
       }
       SCONCE_RETURN_IF_ERROR(BeforeChild(node, top.next));
       const NodeIndex child = Child(node, top.next++);
-      const bool retyped = node.kind == NodeKind::kTensorSubclass && top.next == 1 && !IsJagged(node);
+      const bool retyped = node.kind == NodeKind::kTensorSubclass && top.next == 1 && !TakesArguments(node);
       if (memo_of_node_[child] != kNoMemo && !retyped) {
         out_.Get(memo_of_node_[child]);
       } else if (node.kind == NodeKind::kNumpyArray && manifest_.nodes[child].kind == NodeKind::kStorage) {
@@ -105,6 +107,8 @@ class TreeWriter {
         return 1;
       case NodeKind::kNumpyArray:
         return 3;
+      case NodeKind::kObject:
+        return 1 + Elements(node) + (HasState(node) ? 1 : 0);
       default:
         return node.children.size();
     }
@@ -117,12 +121,18 @@ class TreeWriter {
       case NodeKind::kNumpyScalar:
       case NodeKind::kNumpyArray:
         return node.children[i + 1];
+      case NodeKind::kObject:
+        return node.children[i == 0 ? 0 : i <= Elements(node) ? i + 2 : 2];
       case NodeKind::kTensorSubclass:
-        return i == 0 && !IsJagged(node) ? manifest_.nodes[node.children[0]].children[0] : node.children[i];
+        return i == 0 && !TakesArguments(node) ? manifest_.nodes[node.children[0]].children[0] : node.children[i];
       default:
         return node.children[i];
     }
   }
+
+  // Of an object the pickle has the arguments, the elements if its class is a list, and the state if there is one.
+  static size_t Elements(const Node& object) { return object.children.size() - 3; }
+  bool HasState(const Node& object) const { return manifest_.nodes[object.children[2]].kind != NodeKind::kNone; }
 
   absl::Status Begin(NodeIndex index, absl::string_view new_type) {
     const Node& node = manifest_.nodes[index];
@@ -158,6 +168,9 @@ class TreeWriter {
         values_.EmptyNumpyArray();
         out_.Op(PickleOp::kMark);
         out_.Int(1);  // version of the state
+        break;
+      case NodeKind::kObject:
+        values_.Global(node.text);
         break;
       case NodeKind::kSparseTensor:
       case NodeKind::kQuantizedTensor:
@@ -202,6 +215,12 @@ class TreeWriter {
       out_.Global(kNestedModule, kNestedClass);
       return absl::OkStatus();
     }
+    if (IsWrapper(node)) {
+      values_.Call("torch._tensor", "_rebuild_from_type_v2", new_type);
+      out_.Global("torch._utils", "_rebuild_wrapper_subclass");
+      values_.Global(node.text);
+      return absl::OkStatus();
+    }
     SCONCE_RETURN_IF_ERROR(values_.CheckTensorClass(node.text));
     const Node& arguments = manifest_.nodes[node.children[0]];
     if (arguments.children.size() != 1 || !IsTensor(manifest_.nodes[arguments.children[0]].kind)) {
@@ -218,6 +237,14 @@ class TreeWriter {
     return node.text == absl::StrCat(kNestedModule, ".", kNestedClass) && arguments.children.size() == 1 &&
            manifest_.nodes[arguments.children[0]].kind == NodeKind::kDict;
   }
+  // A tensor that is made of its attributes, whose function takes the class and what the tensor looks like.
+  bool IsWrapper(const Node& node) const {
+    const std::vector<NodeIndex>& arguments = manifest_.nodes[node.children[0]].children;
+    const std::optional<PickleGlobal> type = FindGlobalByName(node.text);
+    return type.has_value() && type->tag == PickleTag::kWrapperClass && arguments.size() == kWrapperArguments &&
+           manifest_.nodes[arguments[0]].kind == NodeKind::kGlobal && manifest_.nodes[arguments[0]].text == node.text;
+  }
+  bool TakesArguments(const Node& node) const { return IsJagged(node) || IsWrapper(node); }
   static bool IsTensor(NodeKind kind) {
     return kind == NodeKind::kTensor || kind == NodeKind::kSparseTensor || kind == NodeKind::kQuantizedTensor ||
            kind == NodeKind::kNestedTensor || kind == NodeKind::kParameter || kind == NodeKind::kTensorSubclass;
@@ -245,6 +272,9 @@ class TreeWriter {
         }
         break;
       }
+      case NodeKind::kObject:
+        BeforeObjectChild(node, next);
+        break;
       case NodeKind::kParameter:
         if (next == 1) ParameterRest(node);
         break;
@@ -258,6 +288,17 @@ class TreeWriter {
         break;
     }
     return absl::OkStatus();
+  }
+
+  void BeforeObjectChild(const Node& node, size_t next) {
+    if (next == 1) MakeObject(node);
+    if (next == 0) return;
+    const bool is_element = next <= Elements(node);
+    if (is_element ? next != 1 && (next - 1) % kBatch == 0 : Elements(node) != 0) out_.Op(PickleOp::kAppends);
+    if (is_element && (next - 1) % kBatch == 0) out_.Op(PickleOp::kMark);
+  }
+  void MakeObject(const Node& node) {
+    out_.Op(manifest_.nodes[node.children[1]].integer != 0 ? PickleOp::kReduce : PickleOp::kNewObj);
   }
 
   void End(const Node& node, absl::string_view new_type) {
@@ -287,6 +328,13 @@ class TreeWriter {
         break;
       case NodeKind::kTuple:
         out_.Tuple(count);
+        break;
+      case NodeKind::kObject:
+        if (ChildCount(node) == 1) {
+          MakeObject(node);
+        } else {
+          out_.Op(HasState(node) ? PickleOp::kBuild : PickleOp::kAppends);
+        }
         break;
       case NodeKind::kNumpyScalar:
         out_.Tuple(2);

@@ -28,6 +28,8 @@ bool Contains(const Names& names, absl::string_view name) {
 }
 
 constexpr std::array<absl::string_view, 2> kTensorClasses = {"torch.Tensor", "torch.nn.parameter.Parameter"};
+// Device types whose tensors PyTorch saves without their storages (torch/_tensor.py, _reduce_ex_internal).
+constexpr std::array<absl::string_view, 3> kDevicesWithoutStorages = {"xla", "maia", "mtia"};
 constexpr std::array<absl::string_view, 5> kQSchemes = {"per_tensor_affine", "per_tensor_symmetric",
                                                         "per_channel_affine", "per_channel_symmetric",
                                                         "per_channel_affine_float_qparams"};
@@ -60,7 +62,12 @@ TorchPickleValues::TorchPickleValues(const Manifest& manifest, StorageBytes& byt
       out_(out),
       types_(manifest),
       memo_of_storage_(manifest.storages.size(), kNoMemo),
-      memo_of_bytes_(manifest.storages.size(), kNoMemo) {}
+      memo_of_bytes_(manifest.storages.size(), kNoMemo),
+      is_bare_(manifest.storages.size(), false) {
+  for (const Node& node : manifest.nodes) {
+    if (node.kind == NodeKind::kStorage) is_bare_[node.integer] = true;
+  }
+}
 
 absl::Status TorchPickleValues::Leaf(const Node& node, absl::string_view new_type) {
   switch (node.kind) {
@@ -101,6 +108,9 @@ absl::Status TorchPickleValues::Leaf(const Node& node, absl::string_view new_typ
       break;
     case NodeKind::kQScheme:
       return QScheme(node.text);
+    case NodeKind::kGlobal:
+      Global(node.text);
+      break;
     case NodeKind::kDevice:
       Device(node.text);
       break;
@@ -125,12 +135,15 @@ absl::Status TorchPickleValues::Leaf(const Node& node, absl::string_view new_typ
   return absl::OkStatus();
 }
 
+void TorchPickleValues::Global(absl::string_view name) {
+  const size_t dot = name.rfind('.');
+  const absl::string_view module = name.substr(0, dot);
+  out_.Global(module == "builtins" ? "__builtin__" : module, name.substr(dot + 1));  // as protocol 2 has it
+}
+
 void TorchPickleValues::Call(absl::string_view module, absl::string_view name, absl::string_view new_type) {
   out_.Global(module, name);
-  if (!new_type.empty()) {
-    const size_t dot = new_type.rfind('.');
-    out_.Global(new_type.substr(0, dot), new_type.substr(dot + 1));
-  }
+  if (!new_type.empty()) Global(new_type);
   out_.Op(PickleOp::kMark);
 }
 
@@ -184,6 +197,30 @@ absl::Status TorchPickleValues::Tensor(const TensorView& view, absl::string_view
     MetaTensor(view, new_type);
     return absl::OkStatus();
   }
+  // PyTorch makes a tensor of such a device from one on the CPU.
+  const std::string device = HasNoStorages(view.storage) ? manifest_.storages[view.storage].device : "";
+  if (!device.empty()) {
+    Call("torch._utils", "_rebuild_device_tensor_from_cpu_tensor", new_type);
+    TensorView on_cpu = view;
+    on_cpu.requires_grad = false;
+    StridedTensor(on_cpu, "");
+    out_.Global("torch", DTypeName(view.dtype));
+    out_.SharedStr(device);
+    out_.Bool(view.requires_grad);
+    EndCall(new_type);
+    return absl::OkStatus();
+  }
+  StridedTensor(view, new_type);
+  return absl::OkStatus();
+}
+
+bool TorchPickleValues::HasNoStorages(StorageIndex storage) const {
+  if (is_bare_[storage]) return false;
+  const std::string& device = manifest_.storages[storage].device;
+  return Contains(kDevicesWithoutStorages, absl::string_view(device).substr(0, device.find(':')));
+}
+
+void TorchPickleValues::StridedTensor(const TensorView& view, absl::string_view new_type) {
   const bool own_type = types_.TypeOf(view.storage) != view.dtype;
   Call("torch._utils", own_type ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2", new_type);
   StorageReference(view.storage);
@@ -193,9 +230,8 @@ absl::Status TorchPickleValues::Tensor(const TensorView& view, absl::string_view
   out_.Bool(view.requires_grad);
   Hooks();
   if (own_type) out_.Global("torch", DTypeName(view.dtype));
-  if (has_bits) Metadata(view);
+  if (view.conjugate || view.negative) Metadata(view);
   EndCall(new_type);
-  return absl::OkStatus();
 }
 
 void TorchPickleValues::MetaTensor(const TensorView& view, absl::string_view new_type) {
@@ -271,7 +307,7 @@ void TorchPickleValues::StorageReference(StorageIndex index) {
     out_.Global("torch.storage", "UntypedStorage");
   }
   out_.Str(absl::StrCat(storages_.size()));
-  out_.SharedStr(storage.device);
+  out_.SharedStr(HasNoStorages(index) ? "cpu" : storage.device);
   out_.Int(storage.size_bytes / (type.has_value() ? ElementBytes(*type) : 1));
   out_.Op(PickleOp::kTuple);
   storages_.push_back(index);

@@ -26,6 +26,9 @@ class TorchPickleValues {
   // `new_type` a tensor is opened and closed as Call and EndCall say.
   absl::Status Leaf(const Node& node, absl::string_view new_type);
 
+  // A class or function by its name, "module.Name".
+  void Global(absl::string_view name);
+
   // The start of a call of function module.name: the arguments follow, then EndCall. With a `new_type` ("module.Class")
   // nothing is called: the function, the class and the tuple of the arguments remain on the stack, which is what
   // _rebuild_from_type_v2 takes.
@@ -58,6 +61,8 @@ class TorchPickleValues {
   void Device(absl::string_view device);
   absl::Status QScheme(absl::string_view scheme);
   absl::Status Tensor(const TensorView& view, absl::string_view new_type);
+  void StridedTensor(const TensorView& view, absl::string_view new_type);
+  bool HasNoStorages(StorageIndex storage) const;
   void MetaTensor(const TensorView& view, absl::string_view new_type);
   void Metadata(const TensorView& view);
   void DimsTuple(const Dims& dims);
@@ -75,6 +80,7 @@ class TorchPickleValues {
   std::vector<TorchPickle::Insert> inserts_;
   std::vector<PickleWriter::Memo> memo_of_storage_;
   std::vector<PickleWriter::Memo> memo_of_bytes_;  // of each storage
+  std::vector<bool> is_bare_;                      // of each storage: it is itself a value of the tree
 };
 
 }  // namespace sconce::format

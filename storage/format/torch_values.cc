@@ -120,9 +120,11 @@ absl::StatusOr<Node> TorchValues::ReadGlobal(PickleIndex index) const {
     node.kind = NodeKind::kDtype;
   } else if (global.tag == PickleTag::kQScheme) {
     node.kind = NodeKind::kQScheme;
+  } else if (IsGlobalNode(name)) {
+    node.kind = NodeKind::kGlobal;
+    node.text = name;
   } else {
-    return UnsupportedValue(
-        absl::StrCat("the class or function ", name, " itself is part of the tree; remove it before saving"));
+    return UnsupportedValue(absl::StrCat("it holds ", name, " itself; remove it before saving"));
   }
   return node;
 }

@@ -50,12 +50,16 @@ absl::Status TreeNodes::Open(PickleIndex value, TreeFrame& frame) {
       return OpenSubclass(args, frame);
     case PickleTag::kScriptClass:
       return OpenScriptObject(value, frame);
+    case PickleTag::kException:
+    case PickleTag::kObjectClass:
+    case PickleTag::kListClass:
+    case PickleTag::kValueClass:
+      return OpenObject(value, frame);
     case PickleTag::kNumpyReconstruct:
     case PickleTag::kNumpyFromBuffer:
       return OpenNumpyArray(value, frame);
     case PickleTag::kParameter:
-      if (graph_.State(value) != PickleGraph::kAbsent)
-        return UnsupportedValue("a Parameter as PyTorch before 0.4 writes it; load and save it with a newer PyTorch");
+      if (graph_.State(value) != PickleGraph::kAbsent) return OpenOldParameter(args, graph_.State(value), frame);
       break;
     default:
       break;
@@ -202,6 +206,17 @@ absl::Status TreeNodes::OpenParameter(PickleTag function, Args args, TreeFrame& 
   return absl::OkStatus();
 }
 
+// Before PyTorch 0.4: Parameter(tensor), given the state (requires_grad, volatile, hooks).
+absl::Status TreeNodes::OpenOldParameter(Args args, PickleIndex state, TreeFrame& frame) {
+  if (graph_[state].kind != Kind::kTuple || graph_.Items(state).size() != 3)
+    return MalformedValue("a Parameter with a state that no PyTorch writes");
+  SCONCE_RETURN_IF_ERROR(OpenParameter(PickleTag::kParameter, args, frame));
+  const Args parts = graph_.Items(state);
+  SCONCE_ASSIGN_OR_RETURN(frame.flag, values_.ReadBool(parts[0]));
+  SCONCE_RETURN_IF_ERROR(values_.ReadBool(parts[1]).status());
+  return values_.CheckHooks(parts[2]);
+}
+
 // _rebuild_sparse_tensor(layout, data): for sparse_coo (indices, values, size, [is_coalesced]), for the compressed
 // layouts (compressed indices, plain indices, values, size).
 absl::Status TreeNodes::OpenSparse(Args args, TreeFrame& frame) {
@@ -224,14 +239,12 @@ absl::Status TreeNodes::OpenSparse(Args args, TreeFrame& frame) {
   return absl::OkStatus();
 }
 
-// The quantizer is (scheme, scale, zero point) or (scheme, scales, zero points, axis).
+// The quantizer is (scheme, scale, zero point) or (scheme, scales, zero points, axis), tensors or lists of numbers.
 absl::Status TreeNodes::OpenQuantized(Args args, TreeFrame& frame) {
   frame.kind = NodeKind::kQuantizedTensor;
   SCONCE_ASSIGN_OR_RETURN(frame.tensor, tensors_.ReadQuantized(args));
   if (graph_[args[4]].kind != Kind::kTuple) return MalformedValue("a quantized tensor without its parameters");
   const Args quantizer = graph_.Items(args[4]);
-  if (quantizer.size() == 4 && graph_[quantizer[1]].kind == Kind::kList)
-    return UnsupportedValue("a quantized tensor with lists of scales; load and save it with a newer PyTorch");
   frame.todo.assign(quantizer.begin(), quantizer.end());
   return absl::OkStatus();
 }
@@ -246,19 +259,58 @@ absl::Status TreeNodes::OpenSubclass(Args args, TreeFrame& frame) {
   const PickleTag function = graph_[args[0]].global.tag;
   frame.type = graph_[args[1]].global;
   const bool is_jagged = function == PickleTag::kRebuildJagged;
+  const bool is_wrapper = function == PickleTag::kRebuildWrapper;
   const PickleTag type = frame.type.tag;
-  const bool fits =
-      is_jagged ? type == PickleTag::kJaggedClass : type == PickleTag::kTensorClass || type == PickleTag::kParameter;
+  const bool fits = is_wrapper  ? type == PickleTag::kWrapperClass
+                    : is_jagged ? type == PickleTag::kJaggedClass
+                                : type == PickleTag::kTensorClass || type == PickleTag::kParameter;
   if (!fits) return MalformedValue("a tensor subclass with a function or class that PyTorch does not use there");
   if (is_jagged) {
     const Args keywords = graph_.Items(args[2]);
     if (keywords.size() != 1 || graph_[keywords[0]].kind != Kind::kDict)
       return MalformedValue("a jagged tensor without its parts");
     frame.todo.push_back(args[2]);
+  } else if (is_wrapper) {
+    SCONCE_RETURN_IF_ERROR(CheckWrapper(frame.type, graph_.Items(args[2])));
+    frame.todo.push_back(args[2]);
   } else {
     frame.todo.push_back(TreeFrame::kInnerCall);
   }
   frame.todo.push_back(args[3]);
+  return absl::OkStatus();
+}
+
+// _rebuild_wrapper_subclass(class, dtype, size, stride, offset, layout, device, requires_grad)
+absl::Status TreeNodes::CheckWrapper(PickleGlobal type, Args args) {
+  if (args.size() != kWrapperArguments || graph_[args[0]].kind != Kind::kGlobal ||
+      graph_[args[0]].global.tag != type.tag || graph_[args[0]].global.number != type.number ||
+      !values_.IsCall(args[5], PickleTag::kGetLayout) || !values_.IsCall(args[kWrapperDevice], PickleTag::kDevice)) {
+    return MalformedValue("a tensor that wraps others, made from something unexpected");
+  }
+  SCONCE_RETURN_IF_ERROR(values_.ReadDType(args[1]).status());
+  SCONCE_RETURN_IF_ERROR(values_.ReadDims(args[2]).status());
+  SCONCE_RETURN_IF_ERROR(values_.ReadDims(args[3]).status());
+  SCONCE_RETURN_IF_ERROR(values_.ReadCount(args[4]).status());
+  return values_.ReadBool(args[7]).status();
+}
+
+// class(*args) or class.__new__(class, *args), elements appended to it, and its state. What the class would make of
+// them is for Python to say.
+absl::Status TreeNodes::OpenObject(PickleIndex value, TreeFrame& frame) {
+  frame.kind = NodeKind::kObject;
+  frame.type = graph_[value].global;
+  frame.todo.push_back(graph_.Args(value));
+  Node is_called;
+  is_called.kind = NodeKind::kBool;
+  is_called.integer = graph_[value].integer != 0 ? 0 : 1;
+  SCONCE_RETURN_IF_ERROR(AddReady(std::move(is_called), frame));
+  if (const PickleIndex state = graph_.State(value); state != PickleGraph::kAbsent) {
+    frame.todo.push_back(state);
+  } else {
+    SCONCE_RETURN_IF_ERROR(AddReady(Node(), frame));
+  }
+  const Args elements = graph_.Items(value);
+  frame.todo.insert(frame.todo.end(), elements.begin(), elements.end());
   return absl::OkStatus();
 }
 
@@ -332,6 +384,7 @@ absl::StatusOr<NodeIndex> TreeNodes::Close(TreeFrame& frame) {
   node.kind = frame.kind;
   node.integer = frame.flag ? 1 : 0;
   node.tensor = frame.tensor;
+  if (frame.kind == NodeKind::kObject) node.text = PickleGlobalName(frame.type);
   if (frame.kind == NodeKind::kTensorSubclass) {
     node.text = PickleGlobalName(frame.type);
     if (frame.todo.front() == TreeFrame::kInnerCall) {

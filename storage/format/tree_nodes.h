@@ -29,7 +29,7 @@ struct TreeFrame {
   PickleIndex value = PickleGraph::kAbsent;  // what it is made from; absent for an inner call
   NodeKind kind = NodeKind::kNone;
   bool flag = false;  // kParameter: requires_grad
-  PickleGlobal type;  // kTensorSubclass: the class
+  PickleGlobal type;  // kTensorSubclass, kObject: the class
   TensorIndex tensor = kNoIndex;
   std::vector<uint32_t> todo;  // the children, in order
   std::vector<NodeIndex> children;
@@ -60,9 +60,12 @@ class TreeNodes {
   absl::Status OpenOrderedDict(PickleIndex value, Args args, TreeFrame& frame);
   absl::Status OpenCounter(PickleIndex value, Args args, TreeFrame& frame);
   absl::Status OpenParameter(PickleTag function, Args args, TreeFrame& frame);
+  absl::Status OpenOldParameter(Args args, PickleIndex state, TreeFrame& frame);
   absl::Status OpenSparse(Args args, TreeFrame& frame);
   absl::Status OpenQuantized(Args args, TreeFrame& frame);
   absl::Status OpenSubclass(Args args, TreeFrame& frame);
+  absl::Status CheckWrapper(PickleGlobal type, Args args);
+  absl::Status OpenObject(PickleIndex value, TreeFrame& frame);
   // An object of a TorchScript class: its attributes.
   absl::Status OpenScriptObject(PickleIndex value, TreeFrame& frame);
   absl::Status OpenScriptContainer(PickleTag function, Args args, TreeFrame& frame);

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "storage/format/node_layout.h"
+#include "storage/format/pickle_globals.h"
 
 namespace sconce::format {
 
@@ -26,20 +28,33 @@ bool CanBeValue(NodeKind kind) {
     case NodeKind::kLayout:
     case NodeKind::kQScheme:
     case NodeKind::kNumpyScalar:
+    case NodeKind::kGlobal:
       return true;
     default:
       return false;
   }
 }
 
+bool CanBeValueObject(const std::vector<Node>& nodes, const Node& node) {
+  if (node.kind != NodeKind::kObject || node.children.size() != 3) return false;
+  if (nodes[node.children[0]].kind != NodeKind::kTuple || !nodes[node.children[0]].children.empty()) return false;
+  const std::optional<PickleGlobal> type = FindGlobalByName(node.text);
+  return type.has_value() && type->tag == PickleTag::kValueClass && nodes[node.children[2]].kind == NodeKind::kList;
+}
+
 bool AppendValueKey(const std::vector<Node>& nodes, NodeIndex node, size_t max_bytes, std::string& out) {
   std::vector<NodeIndex> pending = {node};
+  NodeIndex state = kNoIndex;  // of the object met last: a list that is part of a value
   while (!pending.empty()) {
-    const Node& current = nodes[pending.back()];
+    const NodeIndex at = pending.back();
+    const Node& current = nodes[at];
     pending.pop_back();
+    const bool is_object = CanBeValueObject(nodes, current);
     // Every step appends at least one byte, so the limit also bounds the steps.
-    if (!CanBeValue(current.kind) || out.size() + current.text.size() + 24 > max_bytes) return false;
+    if (!(CanBeValue(current.kind) || is_object || at == state) || out.size() + current.text.size() + 24 > max_bytes)
+      return false;
     AppendLeafRecord(current, out);
+    if (is_object) state = current.children[2];
     // What is still pending will cost at least one byte each.
     if (current.children.size() + pending.size() > max_bytes - out.size()) return false;
     pending.insert(pending.end(), current.children.rbegin(), current.children.rend());

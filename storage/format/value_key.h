@@ -12,6 +12,9 @@ namespace sconce::format {
 
 // A leaf that is a value (see NodeKind), or a tuple, which is one when its elements are.
 bool CanBeValue(NodeKind kind);
+// Whether it is an object that is a value: of a class that compares what it holds, without arguments, and with a state
+// that is a list. The elements of that list must be values, too.
+bool CanBeValueObject(const std::vector<Node>& nodes, const Node& node);
 
 // Appends the value's key: its record as in the encoding, but with the children's keys in the place of references.
 // False when `node` is not a value or `out` would become longer than `max_bytes`; `out` is then of no use.

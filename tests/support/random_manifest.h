@@ -55,7 +55,7 @@ class RandomManifest {
   }
 
   NodeIndex Scalar() {
-    switch (Below(plain_ ? 11 : 14)) {
+    switch (Below(plain_ ? 11 : 16)) {
       case 0:
         return b_.None();
       case 1:
@@ -82,6 +82,15 @@ class RandomManifest {
         return b_.NumpyScalar("<f8", std::string(8, 'n'));
       case 12:
         return b_.NumpyArray("<i2", {2, 3}, std::string(12, 'a'));
+      case 13:
+        return b_.Text(NodeKind::kGlobal, "torch.Tensor");
+      case 14: {
+        Node node;
+        node.kind = NodeKind::kObject;
+        node.text = "builtins.ValueError";
+        node.children = {b_.Tuple({b_.Int(Below(9)), b_.Str("bad")}), b_.Bool(true), b_.None()};
+        return b_.Add(node);
+      }
       default:
         return b_.Set({b_.Int(Below(9)), b_.Str("s"), b_.Tuple({b_.Int(Below(3)), b_.None()})});
     }

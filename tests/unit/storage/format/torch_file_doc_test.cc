@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -39,6 +40,24 @@ TEST(TorchFileDocTest, AllowListIsTheCodes) {
   const std::vector<std::string> documented = DocumentedGlobals();
   EXPECT_GT(documented.size(), 100u);
   EXPECT_THAT(documented, ::testing::ElementsAreArray(AllPickleGlobals()));
+}
+
+// The list of PyTorch 2.14 itself.
+TEST(TorchFileDocTest, EverythingThatWeightsOnlyAllowsIsOnTheList) {
+  const char* source = std::getenv("SCONCE_SOURCE_DIR");
+  std::ifstream list(std::string(source != nullptr ? source : ".") + "/tests/data/weights_only_globals.txt");
+  size_t names = 0;
+  for (std::string name; std::getline(list, name);) {
+    if (name.empty() || name[0] == '#' || name == "imported") continue;
+    ++names;
+    const size_t dot = name.rfind('.');
+    const std::optional<PickleGlobal> global = FindPickleGlobal(name.substr(0, dot), name.substr(dot + 1));
+    ASSERT_TRUE(global.has_value()) << name;
+    EXPECT_EQ(PickleGlobalName(*global), name);
+    EXPECT_TRUE(FindGlobalByName(name).has_value()) << name;
+    EXPECT_EQ(IsGlobalNode(name), global->tag != PickleTag::kDtype && global->tag != PickleTag::kQScheme) << name;
+  }
+  EXPECT_GE(names, 220u);
 }
 
 TEST(AllPickleGlobalsTest, EachIsFound) {

@@ -221,7 +221,7 @@ TEST_F(TreeNodesTest, ASubclassInItselfIsACycle) {
   EXPECT_THAT(Read(), FailsWith(Reason::FILE_UNSUPPORTED, HasSubstr("contains itself")));
 }
 
-TEST_F(TreeNodesTest, WrappersAndNumpyDevicesAreRefusedWithWhatToDo) {
+TEST_F(TreeNodesTest, WrappersWithoutClassAndNumpyDevicesAreRefusedWithWhatToDo) {
   for (const auto& [function, advice] : {std::pair{"_rebuild_wrapper_subclass", "save the tensors that it wraps"},
                                          {"_rebuild_device_tensor_from_numpy", "to the CPU before saving"}}) {
     out_ = PickleWriter();
