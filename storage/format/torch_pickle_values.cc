@@ -63,9 +63,12 @@ TorchPickleValues::TorchPickleValues(const Manifest& manifest, StorageBytes& byt
       types_(manifest),
       memo_of_storage_(manifest.storages.size(), kNoMemo),
       memo_of_bytes_(manifest.storages.size(), kNoMemo),
-      is_bare_(manifest.storages.size(), false) {
+      names_device_(manifest.storages.size(), false) {
   for (const Node& node : manifest.nodes) {
-    if (node.kind == NodeKind::kStorage) is_bare_[node.integer] = true;
+    if (node.kind == NodeKind::kStorage) names_device_[node.integer] = true;
+    if (node.kind != NodeKind::kQuantizedTensor) continue;
+    const StorageIndex storage = manifest.tensors[node.tensor].storage;
+    if (storage != kNoIndex) names_device_[storage] = true;
   }
 }
 
@@ -215,7 +218,7 @@ absl::Status TorchPickleValues::Tensor(const TensorView& view, absl::string_view
 }
 
 bool TorchPickleValues::HasNoStorages(StorageIndex storage) const {
-  if (is_bare_[storage]) return false;
+  if (names_device_[storage]) return false;
   const std::string& device = manifest_.storages[storage].device;
   return Contains(kDevicesWithoutStorages, absl::string_view(device).substr(0, device.find(':')));
 }

@@ -80,7 +80,8 @@ class TorchPickleValues {
   std::vector<TorchPickle::Insert> inserts_;
   std::vector<PickleWriter::Memo> memo_of_storage_;
   std::vector<PickleWriter::Memo> memo_of_bytes_;  // of each storage
-  std::vector<bool> is_bare_;                      // of each storage: it is itself a value of the tree
+  // Of each storage: the pickle has it not only in strided tensors, so that it must say its own device.
+  std::vector<bool> names_device_;
 };
 
 }  // namespace sconce::format

@@ -284,5 +284,33 @@ TEST_F(TorchObjectsPickleTest, TensorsOfDevicesWithoutStoragesAreWrittenAsPyTorc
   EXPECT_EQ(EncodeManifest(again.manifest), EncodeManifest(b.manifest()));
 }
 
+// Which the function for tensors does not take: their storage keeps its tag.
+TEST_F(TorchObjectsPickleTest, QuantizedTensorsAndStoragesOfSuchDevicesStayAsTheyAre) {
+  ManifestBuilder b;
+  const StorageIndex storage = b.InlineStorage("abcd", "xla:0");
+  const StorageIndex bare = b.InlineStorage("efgh", "xla:0");
+  TensorView view;
+  view.dtype = DType::kQInt8;
+  view.shape = {4};
+  view.stride = {1};
+  view.storage = storage;
+  Node quantized;
+  quantized.kind = NodeKind::kQuantizedTensor;
+  quantized.tensor = b.AddTensor(view);
+  quantized.children = {b.Text(NodeKind::kQScheme, "per_tensor_affine"), b.Float(0.5), b.Int(3)};
+  const NodeIndex made = b.Add(quantized);
+  Node untyped;
+  untyped.kind = NodeKind::kStorage;
+  untyped.text = "uint8";
+  untyped.integer = bare;
+  const NodeIndex alone = b.Add(untyped);
+  b.List({made, alone, b.Tensor(bare, DType::kUInt8, {4})});
+  ASSERT_OK(Validate(b.manifest()));
+  FileBytes bytes(std::vector<ByteSpan>{AsBytes("abcd"), AsBytes("efgh")});
+  ASSERT_OK_AND_ASSIGN(const std::string file, WriteTorchFile(b.manifest(), bytes));
+  ASSERT_OK_AND_ASSIGN(const TorchFile again, ReadTorchFile(AsBytes(file)));
+  EXPECT_EQ(EncodeManifest(again.manifest), EncodeManifest(b.manifest()));
+}
+
 }  // namespace
 }  // namespace sconce::format
