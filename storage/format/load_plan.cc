@@ -102,11 +102,25 @@ class ModuleTree {
 // Whose BatchNorm fills in a missing num_batches_tracked.
 class OldVersions {
  public:
-  OldVersions(const StateDict& source, const std::vector<std::string>& keys, const KeyNumbers& targets,
-              const LoadTarget& target)
+  OldVersions(const StateDict& source, const KeyRules& rules, const std::vector<std::string>& keys,
+              const KeyNumbers& targets, const LoadTarget& target)
       : source_(source), targets_(targets), scripted_(target.scripted) {
     if (scripted_) return;
     for (size_t i = 0; i < keys.size(); ++i) origins_.try_emplace(ModuleOfKey(keys[i]), i);
+    // A module of which the checkpoint has no keys is known by its name alone, which the rules change as they would a
+    // key's. (Where they make two modules one, neither is known.)
+    std::vector<std::string> names;
+    std::vector<int64_t> versions;
+    for (const auto& [module, version] : source.versions) {
+      if (module.empty()) continue;  // a wrapper's own entry, beside that of the module it wraps
+      names.push_back(absl::StrCat(module, ".", kBatchesTracked));
+      versions.push_back(version);
+    }
+    const absl::StatusOr<std::vector<std::string>> renamed = ApplyKeyRules(rules, names);
+    if (!renamed.ok()) return;
+    for (size_t i = 0; i < renamed->size(); ++i) version_of_key_.emplace((*renamed)[i], versions[i]);
+    const auto root = source.versions.find("");
+    if (root != source.versions.end()) version_of_key_.emplace(kBatchesTracked, root->second);
   }
 
   bool FillsIn(const std::string& key) const {
@@ -116,9 +130,11 @@ class OldVersions {
     if (!targets_.contains(absl::StrCat(prefix, "running_var"))) return false;
     // The version that the checkpoint gives the module which the keys of this one come from.
     const auto origin = origins_.find(ModuleOfKey(key));
-    const absl::string_view module =
-        origin == origins_.end() ? ModuleOfKey(key) : ModuleOfKey(source_.keys[origin->second].key);
-    const auto version = source_.versions.find(module);
+    if (origin == origins_.end()) {
+      const auto known = version_of_key_.find(key);
+      return known == version_of_key_.end() || known->second < 2;
+    }
+    const auto version = source_.versions.find(ModuleOfKey(source_.keys[origin->second].key));
     return version == source_.versions.end() || version->second < 2;
   }
 
@@ -126,7 +142,8 @@ class OldVersions {
   const StateDict& source_;
   const KeyNumbers& targets_;
   const bool scripted_;
-  absl::flat_hash_map<absl::string_view, size_t> origins_;  // by module after the rules: its first key
+  absl::flat_hash_map<absl::string_view, size_t> origins_;    // by module after the rules: its first key
+  absl::flat_hash_map<std::string, int64_t> version_of_key_;  // of num_batches_tracked, named as after the rules
 };
 
 // Why a key cannot be loaded, in PyTorch's words; "" when it can.
@@ -209,7 +226,7 @@ absl::StatusOr<LoadPlan> PlanLoad(const Manifest& manifest, const StateDict& sou
   KeyNumbers sources;
   sources.reserve(plan.keys.size());
   for (size_t i = 0; i < plan.keys.size(); ++i) sources.emplace(plan.keys[i], i);
-  const OldVersions old_versions(source, plan.keys, targets, target);
+  const OldVersions old_versions(source, rules, plan.keys, targets, target);
 
   for (size_t i = 0; i < target.keys.size(); ++i) {
     const TargetKey& wanted = target.keys[i];

@@ -104,6 +104,7 @@ def judge_all(folder):
     import judge
     import torch
 
+    judge.allow_all()
     warnings.simplefilter("ignore")
     plain = {"weights_only": False} if hasattr(torch.serialization, "safe_globals") else {}
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lets the PyTorch of another Debian release judge the files we write, in a throw-away root of that release: every fixture, read and
 # written again (judge_torch.py by its expected.json, judge_pairs.py by what it was), and trees made by hand (judge_written.py). Then
-# thousands of mutated ones (differential_torch.py).
+# thousands of mutated ones (differential_torch.py), and plans of warm starts (judge_plans.py).
 #
 #   tests/python/judge_in_root.sh RELEASE [BUILD_FOLDER]      e.g. trixie (PyTorch 2.6), forky (2.14)
 #
@@ -39,13 +39,20 @@ for fixtures in "$shared"/fixtures/torch-*; do
   cp "$fixtures/expected.json" "$folder/originals/$name"
 done
 mkdir "$folder/mutated"
-/usr/bin/python3 tests/python/differential_torch.py --make "$folder/mutated" --count "${SCONCE_MUTATIONS:-10000}" "$shared"/fixtures/torch-* tests/data
+/usr/bin/python3 tests/python/differential_torch.py --make "$folder/mutated" --count "${SCONCE_MUTATIONS:-10000}" "$shared"/fixtures/torch-* tests/data tests/data/objects
 (tool_path=$(realpath "$build/tests/rewrite_torch") && cd "$folder/mutated" && "$tool_path" --batch <list >answers)
-"$tool" "$release" --packages "python3-torch python3-numpy" --bind "$folder" -- sh -ec '
+in_root() {
+  "$tool" "$release" --packages "python3-torch python3-numpy" --bind "$folder" -- sh -ec "$1"
+}
+mkdir "$folder/plans"
+in_root 'cd /src/tests/python; python3 judge_plans.py --make /src/plans'
+(tool_path=$(realpath "$build/tests/plan_pairs") && cd "$folder/plans" && "$tool_path" <list >answers)
+in_root '
   cd /src/tests/python
   for d in /src/rewritten/*; do
     TORCH_SERIALIZATION_DEBUG=1 python3 judge_torch.py "/src/originals/$(basename "$d")/expected.json" "$d"/*
   done
   python3 judge_pairs.py /src/originals /src/rewritten
   python3 judge_written.py --files /src/kinds
+  python3 judge_plans.py --judge /src/plans
   python3 differential_torch.py --judge /src/mutated'

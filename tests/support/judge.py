@@ -9,6 +9,7 @@ containers are one object. With `exact` also each storage's size, bytes and devi
 import collections
 import contextlib
 import hashlib
+import importlib
 import io
 import pickle
 import zipfile
@@ -42,7 +43,11 @@ class _Describer:
             return (type(value).__name__, str(value))
         if isinstance(value, torch.storage.TypedStorage):
             return ("storage", str(value.dtype), *self.storage(value.untyped()), _sha(bytes(value.untyped())))
-        if isinstance(value, (torch.Tensor, numpy.ndarray, list, dict, set)):
+        if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+            return ("global", *_name_of(value))
+        if type(value).__name__ == "StorageType":  # what weights_only makes of a storage class
+            return ("global", "torch", str(value.dtype))
+        if isinstance(value, (torch.Tensor, numpy.ndarray, list, dict, set, BaseException)):
             if id(value) in self.objects:
                 return (type(value).__name__, "again", self.objects[id(value)])
             self.objects[id(value)] = len(self.objects)
@@ -52,7 +57,17 @@ class _Describer:
         if isinstance(value, numpy.ndarray):
             value = value.astype(value.dtype.newbyteorder("="), order="K")  # which numpy does by itself in most of its pickles
             return ("numpy array", value.dtype.str, value.shape, value.flags.c_contiguous, value.flags.f_contiguous, value.tobytes("A"))
+        if type(value) not in (dict, list, tuple, set, torch.Size, collections.OrderedDict, collections.Counter):
+            return self.object(value)
         return self.container(value)
+
+    def object(self, value):
+        """What pickle would save of it."""
+        made = value.__reduce_ex__(2)
+        function, arguments = made[0].__name__, made[1]
+        state, elements = (tuple(made[2:4]) + (None, None))[:2]
+        return ("object", type(value).__module__, type(value).__qualname__, function, self.describe(tuple(arguments)), self.describe(state),
+                self.describe(list(elements or ())))
 
     def container(self, value):
         kind = type(value).__name__
@@ -76,6 +91,8 @@ class _Describer:
 
     def tensor(self, t):
         head = (type(t).__name__, str(t.dtype), str(t.layout), t.requires_grad)
+        if type(t).__name__ == "DTensor":
+            return head + (tuple(t.shape), t.stride(), str(t.device), self.describe(t._local_tensor), self.describe(t._spec))
         state = {k: v for k, v in t.__dict__.items() if k not in ("_size", "_strides")}  # of a jagged one: not saved
         if t.layout == getattr(torch, "jagged", None):
             return head + tuple(self.describe(state[key]) for key in sorted(state))
@@ -107,6 +124,12 @@ class _Describer:
         else:
             quantizer = (t.q_scale().hex(), t.q_zero_point())
         return head + (scheme, quantizer, _sha(t.int_repr().contiguous().numpy().tobytes()))
+
+
+def _name_of(what):
+    """Of a class or function; a storage class goes by its dtype, which is all that weights_only keeps of it."""
+    dtype = getattr(what, "dtype", None)
+    return ("torch", str(dtype)) if isinstance(dtype, torch.dtype) else (what.__module__, what.__qualname__)
 
 
 def _sha(data):
@@ -149,6 +172,15 @@ def described(path_or_bytes, exact=False, **options):
 
     value = load(path_or_bytes, map_location=keep_tag if exact else "cpu", **options)
     return _Describer(exact, tags).describe(value)
+
+
+def allow_all():
+    """Imports what puts more classes on the list of the weights-only loader, in the releases that have it."""
+    for module in ("torch.nested", "torch._dynamo", "torch.distributed.tensor"):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            pass
 
 
 @contextlib.contextmanager

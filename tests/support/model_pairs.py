@@ -96,7 +96,7 @@ def mutated(rng, state):
         key = rng.choice(keys)
         if not key.endswith("_extra_state"):
             state[key] = rng.choice([3, 2.5, None, [1], "text", (1, 2), {"a": 1}])
-    modules = sorted({key.rpartition(".")[0] for key in keys})
+    modules = sorted({key.rpartition(".")[0] for key in keys}) or [""]
     for number in range(rng.randint(0, 4)):
         where = rng.choice(modules)
         name = rng.choice([f"odd{number}", f"odd.deep{number}", "_extra_state" if f"{where}._extra_state".lstrip(".") not in keys else "odd"])
