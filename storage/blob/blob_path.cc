@@ -12,7 +12,7 @@
 namespace sconce::blob {
 namespace {
 
-constexpr absl::string_view kSuffix = ".blob";
+constexpr absl::string_view kSuffix = ".blob", kPartSuffix = ".part";
 
 std::string ProjectHex(uint64_t project_uid) {
   return absl::StrCat(absl::Hex(project_uid, absl::kZeroPad16));
@@ -26,11 +26,11 @@ bool ParseHex(absl::string_view hex, absl::Span<uint8_t> out) {
   return true;
 }
 
-// "{project uid}-{id}.blob".
-std::optional<BlobId> ParseFullName(absl::string_view name) {
+// "{project uid}-{id}" and the suffix.
+std::optional<BlobId> ParseFullName(absl::string_view name, absl::string_view suffix = kSuffix) {
   constexpr size_t kProject = 16, kId = 32;
-  if (name.size() != kProject + 1 + kId + kSuffix.size() || name[kProject] != '-') return std::nullopt;
-  if (name.substr(kProject + 1 + kId) != kSuffix) return std::nullopt;
+  if (name.size() != kProject + 1 + kId + suffix.size() || name[kProject] != '-') return std::nullopt;
+  if (name.substr(kProject + 1 + kId) != suffix) return std::nullopt;
   const std::optional<uint64_t> project = ParseProjectDirName(name.substr(0, kProject));
   BlobId id;
   if (!project.has_value() || !ParseHex(name.substr(kProject + 1, kId), absl::MakeSpan(id.id))) return std::nullopt;
@@ -55,7 +55,7 @@ std::string BlobPaths::SealedPath(const BlobId& id) const {
 }
 
 std::string BlobPaths::PartPath(const BlobId& id) const {
-  return absl::StrCat(UploadsDir(), "/", ProjectHex(id.project_uid), "-", id.Hex(), ".part");
+  return absl::StrCat(UploadsDir(), "/", ProjectHex(id.project_uid), "-", id.Hex(), kPartSuffix);
 }
 
 std::string BlobPaths::OrphanPath(const BlobId& id, absl::Time moved) const {
@@ -75,6 +75,10 @@ std::optional<BlobId> ParseSealedName(uint64_t project_uid, absl::string_view sh
   std::optional<BlobId> id = ParseFullName(absl::StrCat(ProjectHex(project_uid), "-", name));
   if (!id.has_value() || id->Hex().substr(0, 2) != ToStd(shard)) return std::nullopt;
   return id;
+}
+
+std::optional<BlobId> ParsePartName(absl::string_view name) {
+  return ParseFullName(name, kPartSuffix);
 }
 
 std::optional<Orphan> ParseOrphanName(absl::string_view name) {

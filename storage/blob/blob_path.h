@@ -36,6 +36,7 @@ class BlobPaths {
 // The inverses, over one name without its directory; nullopt for a name the store did not make.
 std::optional<uint64_t> ParseProjectDirName(absl::string_view name);
 std::optional<BlobId> ParseSealedName(uint64_t project_uid, absl::string_view shard, absl::string_view name);
+std::optional<BlobId> ParsePartName(absl::string_view name);
 struct Orphan {
   BlobId id;
   absl::Time moved;

@@ -38,7 +38,8 @@ inline constexpr int64_t kPackAlignment = 64;
 
 // One blob being written: chunks first, then a footer, then sealed for ever. Chunks may be appended from several
 // threads at once; FooterOffset and Seal come after every Append has returned. Destroyed without Seal, nothing of it
-// stays. After a DISK_FULL or IO_ERROR every further call gives the same error and the blob can only be dropped.
+// stays, unless it was made by CreateResumable or Resume. After a DISK_FULL or IO_ERROR every further call gives the
+// same error and the blob can only be dropped; a resumable one can be resumed where it was last synced.
 // Against the rules (a chunk after FooterOffset, two seals, an empty or too long chunk) is INTERNAL_ERROR.
 class BlobWriter {
  public:
@@ -49,6 +50,9 @@ class BlobWriter {
   virtual absl::StatusOr<int64_t> Append(AlignedBuffer& buffer, int64_t size_bytes, bool mappable) = 0;
   // As Append for a small chunk, copied: 0 < data.size() < kMappableBytes.
   virtual absl::StatusOr<int64_t> AppendPacked(ByteSpan data) = 0;
+  // What every Append that has returned wrote is durable at its offset, and so is the unsealed blob's name. Nothing
+  // later touches the pages it lies in. May run beside appends; one Sync at a time. DISK_FULL, IO_ERROR.
+  virtual absl::Status Sync() = 0;
   // Where the following Seal() puts the footer's first byte (a multiple of 64): EncodeFooter in footer.h needs it.
   virtual absl::StatusOr<int64_t> FooterOffset() = 0;
   // Writes the footer, makes all bytes and the name durable and publishes the blob (see local_blob_store.cc for the
@@ -84,14 +88,25 @@ class BlobStore {
   virtual absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) = 0;
   // As Create, but may use the space that is kept in reserve: for work that gives back more than it takes.
   virtual absl::StatusOr<std::unique_ptr<BlobWriter>> CreateInReserve(uint64_t project_uid) = 0;
+  // As Create, but the blob stays when the writer is destroyed, as far as it was synced: until it is sealed, removed,
+  // or Recover drops it.
+  virtual absl::StatusOr<std::unique_ptr<BlobWriter>> CreateResumable(uint64_t project_uid) = 0;
+  // Goes on writing such a blob behind its first `end` bytes; what stood beyond is gone. Requires: no other writer of
+  // it lives. CHUNK_CORRUPT when there is no such unsealed blob, or it ends before `end`; DISK_FULL; IO_ERROR.
+  virtual absl::StatusOr<std::unique_ptr<BlobWriter>> Resume(const BlobId& id, int64_t end) = 0;
   // The same blob open twice shares one descriptor and mapping. DATA_LOSS (CHUNK_CORRUPT) when it is absent.
   virtual absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) = 0;
-  // Unlinks a sealed blob; OK if already absent. Readers keep theirs.
+  // Unlinks a blob, sealed or resumable; OK if already absent. Readers keep theirs.
   virtual absl::Status Remove(const BlobId& id) = 0;
   virtual absl::StatusOr<std::vector<BlobId>> List() = 0;
-  // At start, before any other call: drops blobs that were never sealed, and moves sealed ones that `known` refuses to
-  // orphans/, where those older than 24 h are removed. Returns how many were moved.
-  virtual absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) = 0;
+  // At start, before any other call: drops blobs that were never sealed but those that `resumable` accepts, and moves
+  // sealed ones that `known` refuses to orphans/, where those older than 24 h are removed. Returns how many were moved.
+  // Both are asked once for each blob there is.
+  virtual absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known,
+                                          const std::function<bool(const BlobId&)>& resumable) = 0;
+  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) {
+    return Recover(known, [](const BlobId&) { return false; });
+  }
   virtual BlobStats GetStats() const = 0;
 };
 

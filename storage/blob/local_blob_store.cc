@@ -25,7 +25,9 @@
 //    a sealed blob that the catalog does not know; Recover moves it to orphans/. If power fails after 5, uploads/ may
 //    show the old name again, as a second link: dropping it harms nothing.
 //  * After a failed step the file is never tried again (a second fdatasync may say OK for pages that were lost).
-//  * uploads/ needs no fsync: its names mean nothing after a restart.
+//  * uploads/ needs no fsync: its names mean nothing after a restart. But for a resumable blob: its first Sync also
+//  syncs
+//    uploads/. It is journalled by others what of it is durable, and Resume goes on behind that.
 //
 // Remove does not fsync either: a blob that comes back after power loss is unknown to the catalog, so an orphan.
 namespace sconce::blob {
@@ -113,20 +115,48 @@ absl::Status LocalBlobStore::CheckRoom(int64_t size_bytes, int64_t min_free_byte
 }
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Create(uint64_t project_uid) {
-  return Create(project_uid, min_free_bytes_);
+  return Create(project_uid, min_free_bytes_, false);
 }
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::CreateInReserve(uint64_t project_uid) {
-  return Create(project_uid, 0);
+  return Create(project_uid, 0, false);
 }
 
-absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Create(uint64_t project_uid, int64_t min_free_bytes) {
+absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::CreateResumable(uint64_t project_uid) {
+  return Create(project_uid, min_free_bytes_, true);
+}
+
+absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Create(uint64_t project_uid, int64_t min_free_bytes,
+                                                                   bool resumable) {
   SCONCE_RETURN_IF_ERROR(CheckRoom(0, min_free_bytes));
   const BlobId id = RandomBlobId(project_uid);
   CreateOptions options;
   options.direct = true;
   SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs_->Create(paths_.PartPath(id), options));
-  return std::make_unique<LocalBlobWriter>(*this, id, min_free_bytes, std::move(file));
+  LocalBlobWriter::Origin origin;
+  origin.resumable = resumable;
+  return std::make_unique<LocalBlobWriter>(*this, id, min_free_bytes, origin, std::move(file));
+}
+
+absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Resume(const BlobId& id, int64_t end) {
+  SCONCE_RETURN_IF_ERROR(CheckRoom(0, min_free_bytes_));
+  const std::string path = paths_.PartPath(id);
+  const auto missing = [&id](absl::string_view what) {
+    return MakeError(Reason::CHUNK_CORRUPT, absl::StrCat("the unsealed blob ", id.Hex(), " ", what, "; push again"),
+                     {{"blob", id.Hex()}});
+  };
+  LocalBlobWriter::Origin origin;
+  origin.resumable = true;
+  origin.end = (end + kDirectAlignment - 1) / kDirectAlignment * kDirectAlignment;
+  {
+    const absl::StatusOr<std::shared_ptr<const ReadableFile>> there = fs_->OpenRead(path);
+    if (!there.ok()) return IsAbsent(there.status()) ? missing("is missing") : there.status();
+    if ((*there)->size_bytes() < end) return missing("is shorter than it was");
+  }
+  SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs_->OpenWrite(path));
+  // What was written and not accounted for is cut off: what follows must be zeros where nothing is written.
+  SCONCE_RETURN_IF_ERROR(file->Truncate(origin.end));
+  return std::make_unique<LocalBlobWriter>(*this, id, min_free_bytes_, origin, std::move(file));
 }
 
 absl::Status LocalBlobStore::MakeShardDurable(const BlobId& id) {
@@ -196,7 +226,7 @@ absl::Status LocalBlobStore::Remove(const BlobId& id) {
   MutexLock removing(&remove_mu_);
   const std::string path = paths_.SealedPath(id);
   absl::StatusOr<std::shared_ptr<const ReadableFile>> file = fs_->OpenRead(path);
-  if (!file.ok()) return IsAbsent(file.status()) ? absl::OkStatus() : file.status();
+  if (!file.ok()) return IsAbsent(file.status()) ? fs_->Remove(paths_.PartPath(id)) : file.status();
   SCONCE_RETURN_IF_ERROR(fs_->Remove(path));
   MutexLock lock(&mu_);
   open_.erase(id);
@@ -234,9 +264,13 @@ absl::StatusOr<std::vector<BlobId>> LocalBlobStore::List() {
   return ids;
 }
 
-absl::Status LocalBlobStore::DropUploads() {
+absl::Status LocalBlobStore::DropUploads(const std::function<bool(const BlobId&)>& resumable) {
   SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_->List(paths_.UploadsDir()));
   for (const std::string& name : names) {
+    // A blob that is sealed too got its new name just before a power cut: what is here is a second name of it.
+    const std::optional<BlobId> id = ParsePartName(name);
+    const bool sealed = id && fs_->OpenRead(paths_.SealedPath(*id)).ok();
+    if (id && !sealed && resumable(*id)) continue;
     SCONCE_RETURN_IF_ERROR(fs_->Remove(absl::StrCat(paths_.UploadsDir(), "/", name)));
   }
   return absl::OkStatus();
@@ -253,8 +287,9 @@ absl::Status LocalBlobStore::DropOldOrphans() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> LocalBlobStore::Recover(const std::function<bool(const BlobId&)>& known) {
-  SCONCE_RETURN_IF_ERROR(DropUploads());
+absl::StatusOr<int64_t> LocalBlobStore::Recover(const std::function<bool(const BlobId&)>& known,
+                                                const std::function<bool(const BlobId&)>& resumable) {
+  SCONCE_RETURN_IF_ERROR(DropUploads(resumable));
   SCONCE_RETURN_IF_ERROR(DropOldOrphans());
   BlobStats kept;
   std::vector<BlobId> unknown;

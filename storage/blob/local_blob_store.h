@@ -37,10 +37,14 @@ class LocalBlobStore final : public BlobStore {
 
   absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) override;
   absl::StatusOr<std::unique_ptr<BlobWriter>> CreateInReserve(uint64_t project_uid) override;
+  absl::StatusOr<std::unique_ptr<BlobWriter>> CreateResumable(uint64_t project_uid) override;
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Resume(const BlobId& id, int64_t end) override;
   absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) override;
   absl::Status Remove(const BlobId& id) override;
   absl::StatusOr<std::vector<BlobId>> List() override;
-  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) override;
+  using BlobStore::Recover;
+  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known,
+                                  const std::function<bool(const BlobId&)>& resumable) override;
   // Counted from Recover on.
   BlobStats GetStats() const override;
 
@@ -49,13 +53,13 @@ class LocalBlobStore final : public BlobStore {
 
   explicit LocalBlobStore(const LocalBlobStoreOptions& options);
 
-  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid, int64_t min_free_bytes);
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid, int64_t min_free_bytes, bool resumable);
   // DISK_FULL when fewer than min_free_bytes would be left after writing `size_bytes`.
   absl::Status CheckRoom(int64_t size_bytes, int64_t min_free_bytes) const;
   // Steps 4 and 5 of the commit protocol.
   absl::Status Publish(const BlobId& id, int64_t allocated_bytes);
   absl::Status MakeShardDurable(const BlobId& id);
-  absl::Status DropUploads();
+  absl::Status DropUploads(const std::function<bool(const BlobId&)>& resumable);
   absl::Status DropOldOrphans();
   absl::Status VisitSealed(const std::function<absl::Status(const BlobId&)>& visit);
 

@@ -25,7 +25,7 @@ absl::Status Misuse(absl::string_view what) {
 
 LocalBlobWriter::~LocalBlobWriter() {
   // Best effort: what stays behind is dropped by the next Recover.
-  if (!published_) store_.fs_->Remove(store_.paths_.PartPath(id_)).IgnoreError();
+  if (!published_ && !resumable_) store_.fs_->Remove(store_.paths_.PartPath(id_)).IgnoreError();
 }
 
 absl::Status LocalBlobWriter::Remember(absl::Status status) {
@@ -48,9 +48,12 @@ absl::Status LocalBlobWriter::Write(int64_t offset, ByteSpan pages) {
 }
 
 absl::Status LocalBlobWriter::Flush(PackRegion& region) {
+  const int64_t begin = region.flushed_bytes;
   const int64_t padded = RoundUp(region.used_bytes, kDirectAlignment);
+  if (padded == begin) return absl::OkStatus();
   std::memset(region.buffer.data() + region.used_bytes, 0, static_cast<size_t>(padded - region.used_bytes));
-  return Write(region.offset, ByteSpan(region.buffer.data(), static_cast<size_t>(padded)));
+  region.flushed_bytes = padded;
+  return Write(region.offset + begin, ByteSpan(region.buffer.data() + begin, static_cast<size_t>(padded - begin)));
 }
 
 absl::StatusOr<int64_t> LocalBlobWriter::Append(AlignedBuffer& buffer, int64_t size_bytes, bool mappable) {
@@ -80,6 +83,7 @@ absl::StatusOr<int64_t> LocalBlobWriter::AppendPacked(ByteSpan data) {
     SCONCE_RETURN_IF_ERROR(CheckOpen());
     if (pack_ == nullptr || pack_->used_bytes + size_bytes > pack_->reserved_bytes) {
       full = std::move(pack_);
+      if (full != nullptr) ++flushing_;
       pack_ = std::make_unique<PackRegion>(end_, next_pack_bytes_);
       end_ += next_pack_bytes_;
       next_pack_bytes_ = std::min(next_pack_bytes_ * 2, kPackBytes);
@@ -90,8 +94,43 @@ absl::StatusOr<int64_t> LocalBlobWriter::AppendPacked(ByteSpan data) {
     std::memset(at + size_bytes, 0, static_cast<size_t>(padded - size_bytes));
     offset = pack_->offset + std::exchange(pack_->used_bytes, pack_->used_bytes + padded);
   }
-  if (full != nullptr) SCONCE_RETURN_IF_ERROR(Remember(Flush(*full)));
+  if (full == nullptr) return offset;
+  const absl::Status written = Remember(Flush(*full));
+  {
+    MutexLock lock(&mu_);
+    if (--flushing_ == 0) flushed_.SignalAll();
+  }
+  SCONCE_RETURN_IF_ERROR(written);
   return offset;
+}
+
+absl::Status LocalBlobWriter::Sync() {
+  std::unique_ptr<AlignedBuffer> pages;  // a copy: others go on filling the region
+  int64_t offset = 0;
+  {
+    MutexLock lock(&mu_);
+    while (flushing_ > 0) flushed_.Wait(&mu_);
+    SCONCE_RETURN_IF_ERROR(CheckOpen());
+    if (pack_ != nullptr && pack_->used_bytes > pack_->flushed_bytes) {
+      PackRegion& region = *pack_;
+      const int64_t begin = region.flushed_bytes, padded = RoundUp(region.used_bytes, kDirectAlignment);
+      std::memset(region.buffer.data() + region.used_bytes, 0, static_cast<size_t>(padded - region.used_bytes));
+      pages = std::make_unique<AlignedBuffer>(padded - begin);
+      std::memcpy(pages->data(), region.buffer.data() + begin, static_cast<size_t>(padded - begin));
+      offset = region.offset + begin;
+      // The next chunk starts a page of its own: what is durable is never written again.
+      region.used_bytes = padded;
+      region.flushed_bytes = padded;
+    }
+  }
+  if (pages != nullptr) {
+    SCONCE_RETURN_IF_ERROR(Remember(Write(offset, ByteSpan(pages->data(), static_cast<size_t>(pages->capacity())))));
+  }
+  SCONCE_RETURN_IF_ERROR(Remember(file_->Sync()));
+  if (named_) return absl::OkStatus();
+  SCONCE_RETURN_IF_ERROR(Remember(store_.fs_->SyncDirectory(store_.paths_.UploadsDir())));
+  named_ = true;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> LocalBlobWriter::FooterOffset() {
@@ -121,6 +160,7 @@ absl::Status LocalBlobWriter::WriteTail(ByteSpan bytes) {
       SCONCE_RETURN_IF_ERROR(Flush(*tail_));
       tail_->offset += kPackBytes;
       tail_->used_bytes = 0;
+      tail_->flushed_bytes = 0;
     }
     const size_t n = std::min(bytes.size(), static_cast<size_t>(kPackBytes - tail_->used_bytes));
     std::memcpy(tail_->buffer.data() + tail_->used_bytes, bytes.data(), n);
@@ -151,11 +191,20 @@ absl::Status LocalBlobWriter::WriteFooter(ByteSpan footer) {
 absl::Status LocalBlobWriter::Seal(ByteSpan footer) {
   if (published_) return Misuse("it was sealed twice");
   SCONCE_RETURN_IF_ERROR(Remember(WriteFooter(footer)));
-  SCONCE_RETURN_IF_ERROR(Remember(file_->SetMode(0440)));
+  if (!resumable_) SCONCE_RETURN_IF_ERROR(Remember(file_->SetMode(0440)));
   SCONCE_RETURN_IF_ERROR(Remember(file_->Sync()));
-  SCONCE_RETURN_IF_ERROR(Remember(store_.Publish(id_, written_bytes_)));
+  int64_t allocated_bytes = written_bytes_;
+  if (resumable_) {
+    // Written in many stretches, it may take blocks of the file system's own beside those of its bytes.
+    SCONCE_ASSIGN_OR_RETURN(const auto written, store_.fs_->OpenRead(store_.paths_.PartPath(id_)));
+    allocated_bytes = written->allocated_bytes();
+  }
+  SCONCE_RETURN_IF_ERROR(Remember(store_.Publish(id_, allocated_bytes)));
   published_ = true;
   tail_.reset();
+  // A resumable one may have to be opened for writing again until it has its new name. The mode only guards against
+  // slips of an operator, so a failure here does no harm.
+  if (resumable_) file_->SetMode(0440).IgnoreError();
   return absl::OkStatus();
 }
 

@@ -20,13 +20,26 @@ namespace sconce::blob {
 // the file is given out under the lock; the writing itself happens outside it, so that several threads write at once.
 class LocalBlobWriter final : public BlobWriter {
  public:
-  LocalBlobWriter(LocalBlobStore& store, BlobId id, int64_t min_free_bytes, std::unique_ptr<WritableFile> file)
-      : store_(store), id_(id), min_free_bytes_(min_free_bytes), file_(std::move(file)) {}
+  // Where the writer starts.
+  struct Origin {
+    bool resumable = false;  // the file stays when the writer is destroyed
+    int64_t end = 0;         // of what is in the file already; a multiple of 4096
+  };
+
+  LocalBlobWriter(LocalBlobStore& store, BlobId id, int64_t min_free_bytes, const Origin& origin,
+                  std::unique_ptr<WritableFile> file)
+      : store_(store),
+        id_(id),
+        min_free_bytes_(min_free_bytes),
+        resumable_(origin.resumable),
+        file_(std::move(file)),
+        end_(origin.end) {}
   ~LocalBlobWriter() override;
 
   const BlobId& id() const override { return id_; }
   absl::StatusOr<int64_t> Append(AlignedBuffer& buffer, int64_t size_bytes, bool mappable) override;
   absl::StatusOr<int64_t> AppendPacked(ByteSpan data) override;
+  absl::Status Sync() override;
   absl::StatusOr<int64_t> FooterOffset() override;
   absl::Status Seal(ByteSpan footer) override;
 
@@ -37,6 +50,7 @@ class LocalBlobWriter final : public BlobWriter {
     int64_t offset;          // in the file; a multiple of 4096
     int64_t reserved_bytes;  // up to where it may be filled
     int64_t used_bytes = 0;
+    int64_t flushed_bytes = 0;  // of those, what is in the file; a multiple of 4096
     AlignedBuffer buffer{kPackBytes};
   };
   static constexpr int64_t kPackBytes = int64_t{1} << 20;
@@ -45,7 +59,7 @@ class LocalBlobWriter final : public BlobWriter {
 
   absl::Status CheckOpen() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Write(int64_t offset, ByteSpan pages);
-  // Writes what the region holds, zero-padded to whole pages.
+  // Writes what the region holds and is not in the file yet, zero-padded to whole pages.
   absl::Status Flush(PackRegion& region);
   // Adds to the end of the blob through tail_, writing whenever it is full.
   absl::Status WriteTail(ByteSpan bytes);
@@ -56,14 +70,18 @@ class LocalBlobWriter final : public BlobWriter {
   LocalBlobStore& store_;  // outlives this
   const BlobId id_;
   const int64_t min_free_bytes_;  // kept free on the disk by this blob's writes
+  const bool resumable_;
   const std::unique_ptr<WritableFile> file_;
-  std::atomic<int64_t> written_bytes_{0};  // whole pages, each once: what the file takes on the disk
+  std::atomic<int64_t> written_bytes_{0};  // whole pages, each once: what a file written in one go takes on the disk
   bool published_ = false;                 // by Seal
+  bool named_ = false;                     // by Sync: the file's name is durable
   std::unique_ptr<PackRegion> tail_;       // by FooterOffset and Seal
 
   Mutex mu_;
+  CondVar flushed_;
+  int flushing_ ABSL_GUARDED_BY(mu_) = 0;  // full regions that are on their way into the file
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
-  int64_t end_ ABSL_GUARDED_BY(mu_) = 0;  // first byte of the file not given out; a multiple of 4096
+  int64_t end_ ABSL_GUARDED_BY(mu_);  // first byte of the file not given out; a multiple of 4096
   int64_t next_pack_bytes_ ABSL_GUARDED_BY(mu_) = kFirstPackBytes;
   std::unique_ptr<PackRegion> pack_ ABSL_GUARDED_BY(mu_);      // the region being filled
   std::optional<int64_t> footer_offset_ ABSL_GUARDED_BY(mu_);  // set: no more chunks

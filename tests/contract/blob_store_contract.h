@@ -6,6 +6,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -286,6 +289,105 @@ TYPED_TEST_P(BlobStoreContract, StatsCountWhatTheBlobsTake) {
   EXPECT_EQ(this->store().GetStats().physical_bytes, expected);
 }
 
+TYPED_TEST_P(BlobStoreContract, AResumableBlobGoesOnBehindWhatWasSynced) {
+  const std::string large = Pattern(70'000, 1), small = Pattern(100, 2), lost = Pattern(5000, 3);
+  const std::string later = Pattern(300, 4), last = Pattern(70'001, 5);
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<BlobWriter> writer, this->store().CreateResumable(kProject));
+  const BlobId id = writer->id();
+  const int64_t large_at = this->Append(*writer, large, true), small_at = this->AppendPacked(*writer, small);
+  ASSERT_OK(writer->Sync());
+  const int64_t end = std::max(large_at + 70'000, small_at + 100);
+  this->AppendPacked(*writer, lost);
+  writer.reset();
+  EXPECT_THAT(this->store().Open(id), FailsWith(Reason::CHUNK_CORRUPT));  // not sealed
+
+  ASSERT_OK_AND_ASSIGN(writer, this->store().Resume(id, end));
+  EXPECT_EQ(writer->id(), id);
+  const int64_t later_at = this->AppendPacked(*writer, later);
+  EXPECT_GE(later_at, end);
+  ASSERT_OK(writer->Sync());
+  const int64_t last_at = this->Append(*writer, last, true), after_at = this->AppendPacked(*writer, small);
+  ASSERT_OK(writer->FooterOffset());
+  ASSERT_OK(writer->Seal(AsBytes("footer")));
+  writer.reset();
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const Blob> blob, this->store().Open(id));
+  const auto read = [&](int64_t at, const std::string& expected) {
+    const auto bytes = blob->Read(at, static_cast<int64_t>(expected.size()));
+    ASSERT_OK(bytes);
+    EXPECT_EQ(AsText(*bytes), expected);
+  };
+  read(large_at, large);
+  read(small_at, small);
+  read(later_at, later);
+  read(last_at, last);
+  read(after_at, small);
+  ASSERT_OK_AND_ASSIGN(const ByteSpan footer, blob->Footer());
+  EXPECT_EQ(AsText(footer), "footer");
+  EXPECT_THAT(this->store().Resume(id, 0), FailsWith(Reason::CHUNK_CORRUPT));  // sealed for ever
+  EXPECT_EQ(this->store().GetStats().physical_bytes, blob->allocated_bytes());
+}
+
+TYPED_TEST_P(BlobStoreContract, SyncMayRunBesideAppends) {
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<BlobWriter> writer, this->store().CreateResumable(kProject));
+  constexpr int kThreads = 3, kEach = 200;
+  std::array<std::vector<int64_t>, kThreads> at;
+  std::atomic<int> running{kThreads};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kEach; ++i) {
+        const auto appended = writer->AppendPacked(AsBytes(Pattern(3000 + i, t * kEach + i)));
+        EXPECT_OK(appended);
+        at[static_cast<size_t>(t)].push_back(appended.value_or(0));
+      }
+      --running;
+    });
+  }
+  while (running > 0) EXPECT_OK(writer->Sync());
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_OK(writer->Sync());
+  ASSERT_OK(writer->Seal(AsBytes("footer")));
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const Blob> blob, this->store().Open(writer->id()));
+  for (int t = 0; t < kThreads; ++t) {
+    for (int i = 0; i < kEach; ++i) {
+      const std::string expected = Pattern(3000 + i, t * kEach + i);
+      ASSERT_OK_AND_ASSIGN(const ByteSpan bytes, blob->Read(at[static_cast<size_t>(t)][static_cast<size_t>(i)],
+                                                            static_cast<int64_t>(expected.size())));
+      EXPECT_EQ(AsText(bytes), expected);
+    }
+  }
+}
+
+TYPED_TEST_P(BlobStoreContract, RemoveTakesAResumableBlob) {
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<BlobWriter> writer, this->store().CreateResumable(kProject));
+  this->AppendPacked(*writer, Pattern(100, 1));
+  ASSERT_OK(writer->Sync());
+  const BlobId id = writer->id();
+  writer.reset();
+  ASSERT_OK(this->store().Remove(id));
+  EXPECT_THAT(this->store().Resume(id, 0), FailsWith(Reason::CHUNK_CORRUPT));
+  ASSERT_OK(this->store().Remove(id));
+}
+
+TYPED_TEST_P(BlobStoreContract, RecoverKeepsResumableBlobsThatAreNamed) {
+  std::vector<BlobId> ids;
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_OK_AND_ASSIGN(std::unique_ptr<BlobWriter> writer, this->store().CreateResumable(kProject));
+    this->AppendPacked(*writer, Pattern(100, i));
+    ASSERT_OK(writer->Sync());
+    ids.push_back(writer->id());
+  }
+  std::vector<BlobId> asked;
+  const auto none = [](const BlobId&) { return false; };
+  ASSERT_OK(this->store().Recover(none, [&](const BlobId& id) {
+    asked.push_back(id);
+    return id == ids[0];
+  }));
+  EXPECT_EQ(asked.size(), 2u);
+  EXPECT_OK(this->store().Resume(ids[0], 100));
+  EXPECT_THAT(this->store().Resume(ids[1], 100), FailsWith(Reason::CHUNK_CORRUPT));
+}
+
 TYPED_TEST_P(BlobStoreContract, RecoverKeepsTheKnownAndSetsTheRestAside) {
   const BlobId known = this->Sealed("known");
   const BlobId unknown = this->Sealed("unknown");
@@ -391,9 +493,11 @@ REGISTER_TYPED_TEST_SUITE_P(BlobStoreContract, WhatWasAppendedIsReadBack,
                             AFooterOfAnySizeEndsWhole, AnUnsealedBlobIsInvisible, ProjectsAreApart,
                             OpeningTwiceSharesOneDescriptor, TheDescriptorMapsAChunkAndCannotWrite,
                             RemoveTakesTheBlobButNotItsReaders, RemovingWhatIsAbsentIsOk, StatsFollowSealAndRemove,
-                            StatsCountWhatTheBlobsTake, RecoverKeepsTheKnownAndSetsTheRestAside,
-                            RecoverCountsWhatItSetAside, SeveralThreadsAppendToOneBlob, SeveralThreadsSealAndOpenAtOnce,
-                            ADamagedFooterIsNotGivenOut, ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
+                            AResumableBlobGoesOnBehindWhatWasSynced, SyncMayRunBesideAppends, RemoveTakesAResumableBlob,
+                            RecoverKeepsResumableBlobsThatAreNamed, StatsCountWhatTheBlobsTake,
+                            RecoverKeepsTheKnownAndSetsTheRestAside, RecoverCountsWhatItSetAside,
+                            SeveralThreadsAppendToOneBlob, SeveralThreadsSealAndOpenAtOnce, ADamagedFooterIsNotGivenOut,
+                            ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
 
 }  // namespace sconce::blob
 

@@ -73,9 +73,11 @@ class MemoryBlob final : public Blob {
 
 class MemoryBlobWriter final : public BlobWriter {
  public:
-  MemoryBlobWriter(MemoryBlobStore& store, BlobId id) : store_(store), id_(id) {}
+  MemoryBlobWriter(MemoryBlobStore& store, BlobId id, bool resumable = false, std::string content = "")
+      : store_(store), id_(id), resumable_(resumable), content_(std::move(content)), kept_bytes_(content_.size()) {}
   ~MemoryBlobWriter() override {
-    if (!sealed_) store_.Release(static_cast<int64_t>(content_.size()));
+    if (sealed_) return;
+    store_.Release(static_cast<int64_t>(content_.size() - kept_bytes_));
   }
 
   const BlobId& id() const override { return id_; }
@@ -88,6 +90,20 @@ class MemoryBlobWriter final : public BlobWriter {
   absl::StatusOr<int64_t> AppendPacked(ByteSpan data) override {
     if (data.empty() || data.size() >= kMappableBytes) return Misuse();
     return Add(data, kPackAlignment);
+  }
+
+  absl::Status Sync() override {
+    MutexLock lock(&mu_);
+    SCONCE_RETURN_IF_ERROR(failure_);
+    if (footer_offset_.has_value()) return Misuse();
+    SCONCE_RETURN_IF_ERROR(Grow(RoundUp(static_cast<int64_t>(content_.size()), kDirectAlignment)));
+    if (!resumable_) return absl::OkStatus();
+    MutexLock store_lock(&store_.mu_);
+    const auto kept = store_.unsealed_.find(id_);
+    if (kept == store_.unsealed_.end()) return absl::OkStatus();  // removed meanwhile
+    kept->second = content_;
+    kept_bytes_ = content_.size();
+    return absl::OkStatus();
   }
 
   absl::StatusOr<int64_t> FooterOffset() override {
@@ -116,6 +132,9 @@ class MemoryBlobWriter final : public BlobWriter {
     std::copy(end.begin(), end.end(), content_.end() - kTrailerBytes);
     auto blob = std::make_shared<const MemoryBlob>(trailer, content_);
     MutexLock store_lock(&store_.mu_);
+    if (resumable_ && store_.unsealed_.erase(id_) == 0) {
+      return MakeError(Reason::IO_ERROR, "the blob was removed while it was written");
+    }
     store_.sealed_.emplace(id_, std::move(blob));
     sealed_ = true;
     return absl::OkStatus();
@@ -143,9 +162,11 @@ class MemoryBlobWriter final : public BlobWriter {
 
   MemoryBlobStore& store_;  // outlives this
   const BlobId id_;
+  const bool resumable_;
   Mutex mu_;  // taken before the store's
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
   std::string content_ ABSL_GUARDED_BY(mu_);
+  size_t kept_bytes_ ABSL_GUARDED_BY(mu_);  // of them, those the store has and accounts for
   std::optional<int64_t> footer_offset_ ABSL_GUARDED_BY(mu_);
   bool sealed_ = false;
 };
@@ -172,6 +193,27 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> MemoryBlobStore::CreateInReserve(uin
   return Create(project_uid);
 }
 
+absl::StatusOr<std::unique_ptr<BlobWriter>> MemoryBlobStore::CreateResumable(uint64_t project_uid) {
+  const BlobId id = RandomBlobId(project_uid);
+  MutexLock lock(&mu_);
+  unsealed_.emplace(id, "");
+  return std::make_unique<MemoryBlobWriter>(*this, id, true);
+}
+
+absl::StatusOr<std::unique_ptr<BlobWriter>> MemoryBlobStore::Resume(const BlobId& id, int64_t end) {
+  MutexLock lock(&mu_);
+  const auto found = unsealed_.find(id);
+  if (found == unsealed_.end() || end > static_cast<int64_t>(found->second.size())) {
+    return MakeError(Reason::CHUNK_CORRUPT, absl::StrCat("the unsealed blob ", id.Hex(), " is missing or too short"),
+                     {{"blob", id.Hex()}});
+  }
+  std::string& content = found->second;
+  const auto kept = static_cast<size_t>(RoundUp(end, kDirectAlignment));
+  reserved_bytes_ -= static_cast<int64_t>(content.size() - kept);
+  content.resize(kept);
+  return std::make_unique<MemoryBlobWriter>(*this, id, true, content);
+}
+
 absl::StatusOr<std::shared_ptr<const Blob>> MemoryBlobStore::Open(const BlobId& id) {
   MutexLock lock(&mu_);
   const auto found = sealed_.find(id);
@@ -181,6 +223,10 @@ absl::StatusOr<std::shared_ptr<const Blob>> MemoryBlobStore::Open(const BlobId& 
 
 absl::Status MemoryBlobStore::Remove(const BlobId& id) {
   MutexLock lock(&mu_);
+  if (const auto unsealed = unsealed_.find(id); unsealed != unsealed_.end()) {
+    reserved_bytes_ -= static_cast<int64_t>(unsealed->second.size());
+    unsealed_.erase(unsealed);
+  }
   const auto found = sealed_.find(id);
   if (found == sealed_.end()) return absl::OkStatus();
   reserved_bytes_ -= found->second->size_bytes();
@@ -195,7 +241,16 @@ absl::StatusOr<std::vector<BlobId>> MemoryBlobStore::List() {
   return ids;
 }
 
-absl::StatusOr<int64_t> MemoryBlobStore::Recover(const std::function<bool(const BlobId&)>& known) {
+absl::StatusOr<int64_t> MemoryBlobStore::Recover(const std::function<bool(const BlobId&)>& known,
+                                                 const std::function<bool(const BlobId&)>& resumable) {
+  std::vector<BlobId> unsealed;
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [id, content] : unsealed_) unsealed.push_back(id);
+  }
+  for (const BlobId& id : unsealed) {
+    if (!resumable(id)) SCONCE_RETURN_IF_ERROR(Remove(id));
+  }
   SCONCE_ASSIGN_OR_RETURN(const std::vector<BlobId> ids, List());
   int64_t moved = 0;
   for (const BlobId& id : ids) {

@@ -20,10 +20,14 @@ class MemoryBlobStore final : public BlobStore {
  public:
   absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) override;
   absl::StatusOr<std::unique_ptr<BlobWriter>> CreateInReserve(uint64_t project_uid) override;  // the same: no reserve
+  absl::StatusOr<std::unique_ptr<BlobWriter>> CreateResumable(uint64_t project_uid) override;
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Resume(const BlobId& id, int64_t end) override;
   absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) override;
   absl::Status Remove(const BlobId& id) override;
   absl::StatusOr<std::vector<BlobId>> List() override;
-  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) override;  // drops the unknown
+  using BlobStore::Recover;
+  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known,  // drops the unknown
+                                  const std::function<bool(const BlobId&)>& resumable) override;
   BlobStats GetStats() const override;
 
   // Flips one bit of a sealed blob, as a bad disk would.
@@ -39,7 +43,8 @@ class MemoryBlobStore final : public BlobStore {
 
   mutable Mutex mu_;
   std::map<BlobId, std::shared_ptr<const Blob>> sealed_ ABSL_GUARDED_BY(mu_);
-  int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // by open writers and sealed blobs
+  std::map<BlobId, std::string> unsealed_ ABSL_GUARDED_BY(mu_);  // resumable ones, as of their last Sync
+  int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;              // by open writers and sealed blobs
   int64_t capacity_bytes_ ABSL_GUARDED_BY(mu_) = INT64_MAX;
 };
 
