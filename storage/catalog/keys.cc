@@ -358,6 +358,9 @@ std::string TombstoneKey(const Owner& owner) {
 std::string TombstonePrefix() {
   return KeyWriter(kTombstone).Take();
 }
+std::string TombstonePrefix(Owner::Kind kind) {
+  return KeyWriter(kTombstone).Raw(absl::string_view(reinterpret_cast<const char*>(&kind), 1)).Take();
+}
 std::optional<Owner> ParseTombstoneKey(absl::string_view key) {
   KeyReader reader(key, kTombstone);
   const absl::string_view owner = reader.Raw(kOwnerBytes);
@@ -407,6 +410,9 @@ std::string JournalKey(uint64_t upload_uid, int64_t part, int64_t sequence) {
 }
 std::string JournalPrefix(uint64_t upload_uid) {
   return KeyWriter(kJournal).Int(upload_uid).Take();
+}
+std::string JournalPrefix() {
+  return KeyWriter(kJournal).Take();
 }
 std::string JournalPrefix(uint64_t upload_uid, int64_t part) {
   return KeyWriter(kJournal).Int(upload_uid).Int(static_cast<uint64_t>(part)).Take();

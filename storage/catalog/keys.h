@@ -127,6 +127,7 @@ std::optional<BlobKeyFields> ParseWasteKey(absl::string_view key);
 
 std::string TombstoneKey(const Owner& owner);
 std::string TombstonePrefix();
+std::string TombstonePrefix(Owner::Kind kind);
 std::optional<Owner> ParseTombstoneKey(absl::string_view key);
 
 std::string UploadKey(uint64_t run_uid, absl::string_view upload);
@@ -148,6 +149,7 @@ std::optional<PartKeyFields> ParsePartKey(absl::string_view key);
 
 std::string JournalKey(uint64_t upload_uid, int64_t part, int64_t sequence);
 std::string JournalPrefix(uint64_t upload_uid);
+std::string JournalPrefix();
 std::string JournalPrefix(uint64_t upload_uid, int64_t part);
 std::optional<int64_t> ParseJournalKey(absl::string_view key);  // the sequence
 

@@ -25,6 +25,7 @@
 #include "storage/catalog/commit_queue.h"
 #include "storage/catalog/keys.h"
 #include "storage/catalog/rocksdb_file_system.h"
+#include "storage/catalog/schema_migration.h"
 #include "storage/catalog/torn_log.h"
 
 namespace sconce::catalog {
@@ -343,11 +344,14 @@ class RocksDbCatalogImpl final : public Catalog {
   std::unique_ptr<CommitQueue> queue_;  // until the destructor: its thread stops before the rest goes
 };
 
-absl::Status CheckSchema(rocksdb::DB* db) {
+// The schema number of the catalog; that of this build is written into a new one.
+absl::StatusOr<int64_t> CheckSchema(rocksdb::DB* db) {
   const RocksDbReader reader(db, nullptr);
   SCONCE_ASSIGN_OR_RETURN(const std::optional<std::string> schema, reader.Get(SchemaKey()));
   const std::string ours = absl::StrCat(kSchemaVersion);
-  if (schema == ours) return absl::OkStatus();
+  for (int64_t known = kOldestSchemaVersion; known <= kSchemaVersion; ++known) {
+    if (schema == absl::StrCat(known)) return known;
+  }
   if (schema) {
     return MakeError(Reason::DATA_DIR_INCOMPATIBLE,
                      absl::StrCat("the catalog has schema ", Quoted(*schema), " and this build reads ", ours,
@@ -362,7 +366,8 @@ absl::Status CheckSchema(rocksdb::DB* db) {
   }
   rocksdb::WriteOptions options;
   options.sync = true;
-  return ToStatus(db->Put(options, SchemaKey(), ours), "write");
+  SCONCE_RETURN_IF_ERROR(ToStatus(db->Put(options, SchemaKey(), ours), "write"));
+  return kSchemaVersion;
 }
 
 }  // namespace
@@ -377,7 +382,7 @@ absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string&
   }
   SCONCE_RETURN_IF_ERROR(ToStatus(status, "open"));
   std::unique_ptr<rocksdb::DB> db(opened);
-  SCONCE_RETURN_IF_ERROR(CheckSchema(db.get()));
+  SCONCE_ASSIGN_OR_RETURN(const int64_t schema, CheckSchema(db.get()));
   int64_t revision = 0;
   SCONCE_RETURN_IF_ERROR(
       RocksDbReader(db.get(), nullptr)
@@ -385,7 +390,9 @@ absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string&
             revision = ParseLogKey(key).value_or(0);
             return false;
           }));
-  return std::make_unique<RocksDbCatalogImpl>(std::move(env), std::move(db), path, options, revision);
+  auto catalog = std::make_unique<RocksDbCatalogImpl>(std::move(env), std::move(db), path, options, revision);
+  SCONCE_RETURN_IF_ERROR(MigrateSchema(*catalog, schema));
+  return catalog;
 }
 
 }  // namespace sconce::catalog

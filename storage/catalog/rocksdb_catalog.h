@@ -12,9 +12,6 @@
 
 namespace sconce::catalog {
 
-// The schema number of the keys and records this build reads and writes, stored under SchemaKey().
-inline constexpr int64_t kSchemaVersion = 1;
-
 struct RocksDbOptions {
   FileSystem* file_system = &PosixFileSystem();     // under everything RocksDB keeps; outlives the catalog
   int64_t cache_bytes = int64_t{16} << 20;          // blocks of table files kept in memory
@@ -32,7 +29,8 @@ struct RocksDbOptions {
 // transaction is needed.
 class RocksDbCatalog {
  public:
-  // Creates the directory when it is missing. DATA_DIR_INCOMPATIBLE for another schema, CATALOG_CORRUPT when a record
+  // Creates the directory when it is missing, and migrates an older schema (schema_migration.h).
+  // DATA_DIR_INCOMPATIBLE for an unknown one, CATALOG_CORRUPT when a record
   // of its log does not check (nothing that was synced is dropped silently), DATA_DIR_LOCKED, DISK_FULL, IO_ERROR. The
   // destructor waits for the changes in progress; snapshots must be gone before.
   static absl::StatusOr<std::unique_ptr<Catalog>> Open(const std::string& path, const RocksDbOptions& options = {});

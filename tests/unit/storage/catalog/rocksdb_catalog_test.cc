@@ -75,10 +75,10 @@ TEST(RocksDbCatalogTest, AnotherSchemaIsRefused) {
   const TempDir dir;
   {
     ASSERT_OK_AND_ASSIGN(const auto catalog, RocksDbCatalog::Open(dir / "catalog"));
-    ASSERT_OK(catalog->Apply(Puts({{SchemaKey(), "2"}})));
+    ASSERT_OK(catalog->Apply(Puts({{SchemaKey(), "3"}})));
   }
   EXPECT_THAT(RocksDbCatalog::Open(dir / "catalog"),
-              FailsWith(Reason::DATA_DIR_INCOMPATIBLE, ::testing::HasSubstr("schema \"2\"")));
+              FailsWith(Reason::DATA_DIR_INCOMPATIBLE, ::testing::HasSubstr("schema \"3\"")));
 }
 
 TEST(RocksDbCatalogTest, ADatabaseOfSomethingElseIsRefused) {
