@@ -4,10 +4,11 @@
 //   0. DeletionRecorder: what was deleted is recorded in deletions.log; again after stage 1.
 //   1. RunBurial: a deleted run's versions and modules become tombstones.
 //   2. ReferenceDropper: from each tombstone the references are dropped, and the chunks nobody else refers to.
-//   3. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked; what others waste is noted.
-//   4. DeletionTrimmer: deletions.log is shortened now and then.
-//   5. RequestSweeper: request ids older than their lifetime go.
-//   6. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. Last, since it may
+//   3. UploadReaper: uploads that expired are aborted; of those that ended everything goes.
+//   4. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked; what others waste is noted.
+//   5. DeletionTrimmer: deletions.log is shortened now and then.
+//   6. RequestSweeper: request ids older than their lifetime go.
+//   7. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. Last, since it may
 //      take hours: it gives way to a new pass between two blobs.
 //
 // A crash between two batches loses nothing, since every batch leaves the catalog consistent and every stage finds its
@@ -27,6 +28,7 @@ Collector::Collector(Store& store)
       deletion_recorder_(store),
       run_burial_(store),
       reference_dropper_(store),
+      upload_reaper_(store, reference_dropper_),
       blob_sweeper_(store),
       deletion_trimmer_(store),
       request_sweeper_(store),
@@ -105,6 +107,7 @@ absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   SCONCE_RETURN_IF_ERROR(run_burial_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_recorder_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(reference_dropper_.Run(stop_, report));
+  SCONCE_RETURN_IF_ERROR(upload_reaper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(blob_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));

@@ -15,6 +15,7 @@
 #include "storage/repository/request_sweeper.h"
 #include "storage/repository/run_burial.h"
 #include "storage/repository/store.h"
+#include "storage/repository/upload_reaper.h"
 
 namespace sconce::repository {
 
@@ -45,6 +46,7 @@ class Collector {
   DeletionRecorder deletion_recorder_ ABSL_GUARDED_BY(pass_mu_);
   RunBurial run_burial_ ABSL_GUARDED_BY(pass_mu_);
   ReferenceDropper reference_dropper_ ABSL_GUARDED_BY(pass_mu_);
+  UploadReaper upload_reaper_ ABSL_GUARDED_BY(pass_mu_);
   BlobSweeper blob_sweeper_ ABSL_GUARDED_BY(pass_mu_);
   DeletionTrimmer deletion_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   RequestSweeper request_sweeper_ ABSL_GUARDED_BY(pass_mu_);

@@ -21,7 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
-#include "storage/blob/footer.h"
+#include "storage/repository/chunk_index.h"
 #include "storage/repository/quarantine.h"
 
 namespace sconce::repository {
@@ -62,17 +62,17 @@ records::ChunkRecord NewChunk(const blob::BlobId& blob, const PlacedChunk& place
   return record;
 }
 
-absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, Ingest& ingest, uint64_t project_uid,
+absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, const ObjectContents& contents, uint64_t project_uid,
                                             const catalog::Owner& owner, const records::ManifestLocation& manifest) {
   ObjectBatch batch;
-  const blob::BlobId& blob = ingest.writer().id();
   std::vector<std::string> keys;
-  for (const auto& [digest, placed] : ingest.chunks()) keys.push_back(catalog::ChunkKey(project_uid, digest));
+  for (const auto& [digest, placed] : contents.chunks) keys.push_back(catalog::ChunkKey(project_uid, digest));
   SCONCE_ASSIGN_OR_RETURN(auto stored, store.catalog->MultiGet(keys));
   std::vector<Digest> healed;
   std::set<blob::BlobId> suspects;
+  std::vector<bool> used(contents.blobs.size());
   size_t i = 0;
-  for (const auto& [digest, placed] : ingest.chunks()) {
+  for (const auto& [digest, placed] : contents.chunks) {
     std::string& key = keys[i];
     std::optional<std::string>& value = stored[i++];
     batch.change.puts.emplace_back(catalog::ReferenceKey(project_uid, digest, owner), "");
@@ -90,7 +90,8 @@ absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, Ingest& ingest, uint64
     }
     if (good && !placed.shared) suspects.insert(blob);  // another push was quicker: our copy is dead
     if (!good) {
-      batch.change.puts.emplace_back(key, NewChunk(blob, placed).SerializeAsString());
+      PutChunk(project_uid, digest, NewChunk(contents.blobs[placed.blob], placed), batch.change);
+      used[placed.blob] = true;
       if (value) {
         healed.push_back(digest);
         suspects.insert(ToBlobId(project_uid, record.blob_id()));
@@ -99,12 +100,16 @@ absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, Ingest& ingest, uint64
     batch.change.conditions.push_back({std::move(key), std::move(value)});
   }
   for (const blob::BlobId& suspect : suspects) {
-    batch.change.puts.emplace_back(catalog::SuspectBlobKey(project_uid, suspect.id), RawId(blob));
+    batch.change.puts.emplace_back(catalog::SuspectBlobKey(project_uid, suspect.id), RawId(contents.blobs[0]));
   }
   records::BlobRecord blob_record;
   blob_record.set_owner(owner.Encode());
   *blob_record.mutable_manifest() = manifest;
-  batch.change.puts.emplace_back(catalog::BlobKey(project_uid, blob.id), blob_record.SerializeAsString());
+  batch.change.puts.emplace_back(catalog::BlobKey(project_uid, contents.blobs[0].id), blob_record.SerializeAsString());
+  for (size_t b = 1; b < contents.blobs.size(); ++b) {
+    // Nobody needs the footers of the others, so they have no owner: each lives as long as a chunk in it.
+    if (used[b]) batch.change.puts.emplace_back(catalog::BlobKey(project_uid, contents.blobs[b].id), "");
+  }
   if (!healed.empty()) {
     SCONCE_ASSIGN_OR_RETURN(batch.healed, Heal(store, project_uid, healed, batch.change));
   }
@@ -112,42 +117,53 @@ absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, Ingest& ingest, uint64
   return batch;
 }
 
-// The batch was refused or never tried: nothing refers to the blob.
-void Forget(Store& store, Ingest& ingest) {
-  store.blobs->Remove(ingest.writer().id()).IgnoreError();
+}  // namespace
+
+std::vector<blob::FooterChunk> ChunkTable(const PlacedChunks& chunks, size_t blob) {
+  std::vector<blob::FooterChunk> table;
+  for (const auto& [digest, placed] : chunks) {
+    if (!placed.shared && placed.blob == blob) table.push_back({digest, placed.xxh3, placed.offset, placed.size_bytes});
+  }
+  std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
+  return table;
 }
 
-}  // namespace
+absl::StatusOr<records::ManifestLocation> PlaceManifest(blob::BlobWriter& writer, size_t chunk_count,
+                                                        const std::string& manifest) {
+  SCONCE_ASSIGN_OR_RETURN(const int64_t footer_offset, writer.FooterOffset());
+  records::ManifestLocation location;
+  location.set_blob_id(RawId(writer.id()));
+  location.set_offset(blob::ManifestOffset(footer_offset, chunk_count));
+  location.set_size_bytes(static_cast<int64_t>(manifest.size()));
+  const Digest digest = Sha256(AsBytes(manifest));
+  location.set_digest(digest.AsKey().data(), digest.AsKey().size());
+  return location;
+}
+
+absl::Status SealBlob(blob::BlobWriter& writer, absl::Span<const blob::FooterChunk> table, const std::string& manifest,
+                      const records::FooterRecord& record) {
+  SCONCE_ASSIGN_OR_RETURN(const int64_t footer_offset, writer.FooterOffset());
+  const std::string bytes = record.SerializeAsString();
+  return writer.Seal(AsBytes(blob::EncodeFooter(table, AsBytes(manifest), AsBytes(bytes), footer_offset).bytes));
+}
 
 absl::StatusOr<records::ManifestLocation> SealObject(
     Ingest& ingest, const std::string& manifest,
     absl::FunctionRef<records::FooterRecord(const records::ManifestLocation&)> make_record) {
-  std::vector<blob::FooterChunk> table;
-  for (const auto& [digest, placed] : ingest.chunks()) {
-    if (!placed.shared) table.push_back({digest, placed.xxh3, placed.offset, placed.size_bytes});
-  }
-  std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
-  SCONCE_ASSIGN_OR_RETURN(const int64_t footer_offset, ingest.writer().FooterOffset());
-  records::ManifestLocation location;
-  location.set_blob_id(RawId(ingest.writer().id()));
-  location.set_offset(blob::ManifestOffset(footer_offset, table.size()));
-  location.set_size_bytes(static_cast<int64_t>(manifest.size()));
-  const Digest digest = Sha256(AsBytes(manifest));
-  location.set_digest(digest.AsKey().data(), digest.AsKey().size());
-  const std::string record = make_record(location).SerializeAsString();
-  const blob::EncodedFooter footer = blob::EncodeFooter(table, AsBytes(manifest), AsBytes(record), footer_offset);
-  SCONCE_RETURN_IF_ERROR(ingest.writer().Seal(AsBytes(footer.bytes)));
+  const std::vector<blob::FooterChunk> table = ChunkTable(ingest.chunks(), 0);
+  SCONCE_ASSIGN_OR_RETURN(records::ManifestLocation location, PlaceManifest(ingest.writer(), table.size(), manifest));
+  SCONCE_RETURN_IF_ERROR(SealBlob(ingest.writer(), table, manifest, make_record(location)));
   return location;
 }
 
-absl::StatusOr<bool> CommitObject(Store& store, Ingest& ingest, uint64_t project_uid, const catalog::Owner& owner,
-                                  const records::ManifestLocation& manifest,
+absl::StatusOr<bool> CommitObject(Store& store, const ObjectContents& contents, uint64_t project_uid,
+                                  const catalog::Owner& owner, const records::ManifestLocation& manifest,
                                   absl::FunctionRef<absl::StatusOr<bool>(catalog::ChangeSet&)> finish) {
   std::optional<ObjectBatch> batch;
   bool undecided = false;
   const absl::StatusOr<bool> committed = RetryOnConflict([&]() -> absl::StatusOr<bool> {
     if (!batch) {
-      SCONCE_ASSIGN_OR_RETURN(batch, MakeObjectBatch(store, ingest, project_uid, owner, manifest));
+      SCONCE_ASSIGN_OR_RETURN(batch, MakeObjectBatch(store, contents, project_uid, owner, manifest));
     }
     batch->DropTheRest();
     SCONCE_ASSIGN_OR_RETURN(const bool go_on, finish(batch->change));
@@ -160,7 +176,8 @@ absl::StatusOr<bool> CommitObject(Store& store, Ingest& ingest, uint64_t project
     return applied;
   });
   if (!committed.ok() || !*committed) {
-    if (!undecided) Forget(store, ingest);
+    if (undecided || contents.keep_blobs) return committed;
+    for (const blob::BlobId& blob : contents.blobs) store.blobs->Remove(blob).IgnoreError();
     return committed;
   }
   for (const RunName& run : batch->healed) store.changes.Notify(run);

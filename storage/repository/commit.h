@@ -5,19 +5,44 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "storage/blob/footer.h"
 #include "storage/catalog/keys.h"
 #include "storage/repository/ingest.h"
 #include "storage/repository/record_codec.h"
 #include "storage/repository/store.h"
 
-// From a finished Ingest to something visible; the steps are at the top of commit.cc.
+// From chunks in blobs to something visible; the steps are at the top of commit.cc.
 namespace sconce::repository {
 
-// Seals the push's blob with its footer. `make_record` gets the place where the manifest will stand and returns what
-// goes into the footer as the object's record. After an error the blob does not exist.
+using PlacedChunks = absl::flat_hash_map<Digest, PlacedChunk>;
+
+// What an object refers to, and which blobs the new ones of it are in: the first carries the object's footer and is
+// always there.
+struct ObjectContents {
+  const PlacedChunks& chunks;
+  std::vector<blob::BlobId> blobs;  // PlacedChunk::blob counts in here
+  // The blobs stay when the object is not committed: somebody will try again.
+  bool keep_blobs = false;
+};
+
+// Rows of the chunk table of the blob `blob`, as a footer wants them.
+std::vector<blob::FooterChunk> ChunkTable(const PlacedChunks& chunks, size_t blob);
+
+// Where `manifest` will stand when SealBlob is called with it and a table of `chunk_count` rows. No chunk may be
+// appended any more.
+absl::StatusOr<records::ManifestLocation> PlaceManifest(blob::BlobWriter& writer, size_t chunk_count,
+                                                        const std::string& manifest);
+// Seals the blob with its footer. After an error it does not exist, unless it is resumable.
+absl::Status SealBlob(blob::BlobWriter& writer, absl::Span<const blob::FooterChunk> table, const std::string& manifest,
+                      const records::FooterRecord& record);
+
+// Both, for the blob of a push. `make_record` gets the place where the manifest will stand and returns what goes into
+// the footer as the object's record.
 absl::StatusOr<records::ManifestLocation> SealObject(
     Ingest& ingest, const std::string& manifest,
     absl::FunctionRef<records::FooterRecord(const records::ManifestLocation&)> make_record);
@@ -27,8 +52,10 @@ absl::StatusOr<records::ManifestLocation> SealObject(
 // is to be committed after all (a retried request), and then, as after an error, the blob is removed and nothing is
 // visible. (When the catalog cannot say whether its last write will survive, the blob stays until the next start
 // decides.)
-absl::StatusOr<bool> CommitObject(Store& store, Ingest& ingest, uint64_t project_uid, const catalog::Owner& owner,
-                                  const records::ManifestLocation& manifest,
+//
+// Requires: every chunk is pinned (pin_table.h). CHUNK_CORRUPT when a shared one is not good any more.
+absl::StatusOr<bool> CommitObject(Store& store, const ObjectContents& contents, uint64_t project_uid,
+                                  const catalog::Owner& owner, const records::ManifestLocation& manifest,
                                   absl::FunctionRef<absl::StatusOr<bool>(catalog::ChangeSet&)> finish);
 
 }  // namespace sconce::repository

@@ -74,7 +74,10 @@ absl::StatusOr<int64_t> CountKeys(const catalog::CatalogReader& reader, const st
 }
 
 absl::StatusOr<int64_t> CountDeleted(const catalog::CatalogReader& reader) {
-  SCONCE_ASSIGN_OR_RETURN(int64_t count, CountKeys(reader, catalog::TombstonePrefix()));
+  SCONCE_ASSIGN_OR_RETURN(int64_t count, CountKeys(reader, catalog::TombstonePrefix(catalog::Owner::Kind::kVersion)));
+  SCONCE_ASSIGN_OR_RETURN(const int64_t buried,
+                          CountKeys(reader, catalog::TombstonePrefix(catalog::Owner::Kind::kModule)));
+  count += buried;
   std::vector<uint64_t> runs;
   const std::string prefix = catalog::RunTombstonePrefix();
   SCONCE_RETURN_IF_ERROR(

@@ -55,14 +55,18 @@ absl::StatusOr<std::unique_ptr<Repository>> LocalRepository::Assemble(const Repo
   store->catalog = std::move(catalog);
   store->blobs = std::move(blobs);
   SCONCE_ASSIGN_OR_RETURN(store->deletions, DeletionLog::Open(*options.file_system, options.data_dir));
+  SCONCE_ASSIGN_OR_RETURN(UploadRecovery uploads, UploadRecovery::Load(*store->catalog));
   absl::Status looked;
   const auto known = [&](const blob::BlobId& id) {
     const auto record = store->catalog->Get(catalog::BlobKey(id.project_uid, id.id));
     looked.Update(record.status());
-    return !record.ok() || record->has_value();  // what cannot be decided stays where it is
+    const bool of_upload = uploads.Knows(id);
+    return of_upload || !record.ok() || record->has_value();  // what cannot be decided stays where it is
   };
-  SCONCE_ASSIGN_OR_RETURN(const int64_t moved, store->blobs->Recover(known));
+  const auto resumable = [&](const blob::BlobId& id) { return uploads.CanResume(id); };
+  SCONCE_ASSIGN_OR_RETURN(const int64_t moved, store->blobs->Recover(known, resumable));
   SCONCE_RETURN_IF_ERROR(looked);
+  SCONCE_RETURN_IF_ERROR(uploads.AbortBroken(*store));
   if (moved > 0) Log(Severity::kWarn, "orphans_moved", {{"blobs", moved}});
   return std::make_unique<LocalRepository>(std::move(store));
 }
@@ -70,7 +74,8 @@ absl::StatusOr<std::unique_ptr<Repository>> LocalRepository::Assemble(const Repo
 LocalRepository::LocalRepository(std::shared_ptr<Store> store)
     : store_(std::move(store)),
       pool_(store_->options.ingest_threads, store_->options.ingest_buffers, store_->options.max_pushes),
-      collector_(*store_) {
+      collector_(*store_),
+      uploads_(store_, pool_, [this] { collector_.Wake(); }) {
   collector_.Start();
 }
 
@@ -87,21 +92,26 @@ absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> LocalRepository::OpenRead(
   return OpenStoredCheckpoint(store_, ref);
 }
 
-absl::StatusOr<Upload> LocalRepository::BeginUpload(const PushOptions&, const std::string&, int64_t) {
-  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+absl::StatusOr<Upload> LocalRepository::BeginUpload(const PushOptions& options, const std::string& upload_id,
+                                                    int64_t expected_parts) {
+  return uploads_.Begin(options, upload_id, expected_parts);
 }
-absl::StatusOr<std::unique_ptr<PartStream>> LocalRepository::BeginPart(const UploadRef&, int64_t, ByteSpan,
-                                                                       DurableCallback) {
-  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+
+absl::StatusOr<std::unique_ptr<PartStream>> LocalRepository::BeginPart(const UploadRef& upload, int64_t part,
+                                                                       ByteSpan manifest, DurableCallback durable) {
+  return uploads_.BeginPart(upload, part, manifest, std::move(durable));
 }
-absl::StatusOr<Checkpoint> LocalRepository::CommitUpload(const UploadRef&) {
-  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+
+absl::StatusOr<Checkpoint> LocalRepository::CommitUpload(const UploadRef& upload) {
+  return uploads_.Commit(upload);
 }
-absl::Status LocalRepository::AbortUpload(const UploadRef&) {
-  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+
+absl::Status LocalRepository::AbortUpload(const UploadRef& upload) {
+  return uploads_.Abort(upload);
 }
-absl::StatusOr<Upload> LocalRepository::GetUpload(const UploadRef&) {
-  return MakeError(Reason::NOT_IMPLEMENTED, "uploads are not there yet; push instead");
+
+absl::StatusOr<Upload> LocalRepository::GetUpload(const UploadRef& upload) {
+  return uploads_.Get(upload);
 }
 
 absl::StatusOr<std::unique_ptr<Spool>> LocalRepository::NewSpool() {

@@ -11,6 +11,7 @@
 #include "storage/repository/lookup.h"
 #include "storage/repository/repository.h"
 #include "storage/repository/store.h"
+#include "storage/repository/uploads.h"
 
 namespace sconce::repository {
 
@@ -88,6 +89,7 @@ class LocalRepository final : public Repository {
   const std::shared_ptr<Store> store_;
   IngestPool pool_;
   Collector collector_;
+  Uploads uploads_;
 };
 
 // ARGUMENT_INVALID unless there may be a page of `limit` items.

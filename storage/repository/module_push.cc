@@ -95,8 +95,8 @@ class LocalModulePush final : public ModulePush {
       if (first) return false;
       return AddRecords(reserved, record, change);
     };
-    SCONCE_ASSIGN_OR_RETURN(const bool committed,
-                            CommitObject(*store_, *ingest_, target_.project_uid, owner, record.manifest(), finish));
+    SCONCE_ASSIGN_OR_RETURN(const bool committed, CommitObject(*store_, {ingest_->chunks(), {ingest_->writer().id()}},
+                                                               target_.project_uid, owner, record.manifest(), finish));
     if (!committed) return *first;
     store_->changes.Notify(target_.run);
     return ToModule(target_.run, record);

@@ -6,26 +6,16 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
-#include "storage/format/attributes.h"
 #include "storage/format/manifest_codec.h"
 #include "storage/repository/attributes.h"
 #include "storage/repository/commit.h"
 #include "storage/repository/lookup.h"
-#include "storage/repository/names.h"
-#include "storage/repository/quarantine.h"
 #include "storage/repository/request_ids.h"
 #include "storage/repository/run_creation.h"
+#include "storage/repository/version_records.h"
 
 namespace sconce::repository {
 namespace {
-
-int64_t LogicalBytes(const format::Manifest& manifest) {
-  int64_t bytes = 0;
-  for (const format::Storage& storage : manifest.storages) {
-    if (!format::IsMetaDevice(storage.device)) bytes += storage.size_bytes;
-  }
-  return bytes;
-}
 
 class LocalCheckpointPush final : public CheckpointPush {
  public:
@@ -49,22 +39,28 @@ class LocalCheckpointPush final : public CheckpointPush {
     // Asked again in the batch; asking here too spares a retry its version number and its blob.
     catalog::ChangeSet unused;
     SCONCE_ASSIGN_OR_RETURN(const auto answered, Claim(body, {}, unused));
-    if (answered) return Answer(*answered);
+    if (answered) return AnswerOf(*store_, options_.run, *answered);
 
     SCONCE_ASSIGN_OR_RETURN(const Reservation reserved,
                             ReserveVersion(*store_, options_.run, project_uid_, options_.create_run));
-    records::CheckpointRecord record = MakeRecord(static_cast<int64_t>(reserved.number));
+    records::CheckpointRecord record = NewCheckpointRecord(options_, attributes_, ingest_->manifest(),
+                                                           {ingest_->stored_bytes(), ingest_->deduplicated_bytes()},
+                                                           static_cast<int64_t>(reserved.number), store_->NowNanos());
     SCONCE_RETURN_IF_ERROR(SealObject(*ingest_, manifest, [&](const records::ManifestLocation& location) {
                              *record.mutable_manifest() = location;
-                             return MakeFooter(reserved.run_uid, record);
+                             records::FooterRecord footer = NewFooter(options_, reserved.run_uid);
+                             *footer.mutable_checkpoint() = record;
+                             return footer;
                            }).status());
 
     std::optional<records::RequestRecord> first;
     const catalog::Owner owner{catalog::Owner::Kind::kVersion, reserved.run_uid, reserved.number};
-    const auto finish = [&](catalog::ChangeSet& change) { return AddRecords(reserved, record, body, first, change); };
-    SCONCE_ASSIGN_OR_RETURN(const bool committed,
-                            CommitObject(*store_, *ingest_, project_uid_, owner, record.manifest(), finish));
-    if (!committed) return Answer(*first);
+    const auto finish = [&](catalog::ChangeSet& change) {
+      return AddVersion(*store_, options_, project_uid_, reserved.run_uid, record, body, first, change);
+    };
+    SCONCE_ASSIGN_OR_RETURN(const bool committed, CommitObject(*store_, {ingest_->chunks(), {ingest_->writer().id()}},
+                                                               project_uid_, owner, record.manifest(), finish));
+    if (!committed) return AnswerOf(*store_, options_.run, *first);
     store_->changes.Notify(options_.run);
     return ToCheckpoint(options_.run, record);
   }
@@ -76,74 +72,6 @@ class LocalCheckpointPush final : public CheckpointPush {
                         change);
   }
 
-  // The version that the same request committed before.
-  absl::StatusOr<Checkpoint> Answer(const records::RequestRecord& answered) {
-    SCONCE_ASSIGN_OR_RETURN(const auto found,
-                            ReadRecord<records::CheckpointRecord>(
-                                *store_->catalog, catalog::CheckpointKey(answered.run_uid(), answered.version())));
-    if (found) return ToCheckpoint(options_.run, found->record);
-    return MakeError(
-        Reason::CHECKPOINT_NOT_FOUND,
-        absl::StrCat("this request committed version ", answered.version(), " of run ", Display(options_.run),
-                     ", which was deleted since; use a new request id to push again"),
-        {{"run", Display(options_.run)}, {"version", absl::StrCat(answered.version())}});
-  }
-
-  records::CheckpointRecord MakeRecord(int64_t version) {
-    records::CheckpointRecord record;
-    record.set_version(version);
-    record.set_kind(options_.kind == CheckpointKind::kOpaque ? records::CHECKPOINT_KIND_OPAQUE
-                                                             : records::CHECKPOINT_KIND_STATE);
-    if (attributes_.epoch) record.set_epoch(*attributes_.epoch);
-    if (attributes_.step) record.set_step(*attributes_.step);
-    SetMetrics(attributes_.metrics, record);
-    SetLabels(options_.labels, *record.mutable_labels());
-    record.set_parent(options_.parent);
-    record.set_pinned(options_.pinned);
-    record.set_logical_bytes(LogicalBytes(ingest_->manifest()));
-    record.set_stored_bytes(ingest_->stored_bytes());
-    record.set_deduplicated_bytes(ingest_->deduplicated_bytes());
-    record.set_tensor_count(static_cast<int64_t>(ingest_->manifest().tensors.size()));
-    record.set_create_time_ns(store_->NowNanos());
-    record.set_generation(1);
-    return record;
-  }
-
-  records::FooterRecord MakeFooter(uint64_t run_uid, const records::CheckpointRecord& record) const {
-    records::FooterRecord footer;
-    footer.set_project(options_.run.project);
-    footer.set_run(options_.run.run);
-    footer.set_run_uid(run_uid);
-    *footer.mutable_checkpoint() = record;
-    footer.set_request_id(options_.request.request_id);
-    footer.set_principal(options_.request.principal);
-    return footer;
-  }
-
-  // What names the version: its record, the metric index, the run's counters, the request id, the change log. False
-  // when another push of the same request came first; `first` is its answer then.
-  absl::StatusOr<bool> AddRecords(const Reservation& reserved, const records::CheckpointRecord& record,
-                                  const Digest& body, std::optional<records::RequestRecord>& first,
-                                  catalog::ChangeSet& change) {
-    records::RequestRecord answer;
-    answer.set_run_uid(reserved.run_uid);
-    answer.set_version(record.version());
-    SCONCE_ASSIGN_OR_RETURN(first, Claim(body, std::move(answer), change));
-    if (first) return false;
-    SCONCE_ASSIGN_OR_RETURN(const auto run,
-                            ReadRecord<records::RunRecord>(*store_->catalog, catalog::RunKey(reserved.run_uid)));
-    if (!run) return RunNotFound(options_.run);  // deleted while the push was under way
-    records::RunRecord touched = Touched(run->record, record.create_time_ns());
-    touched.set_checkpoint_count(touched.checkpoint_count() + 1);
-    change.conditions.push_back(run->Unchanged());
-    change.puts.emplace_back(run->key, touched.SerializeAsString());
-    change.puts.emplace_back(catalog::CheckpointKey(reserved.run_uid, record.version()), record.SerializeAsString());
-    for (std::string& key : MetricKeys(reserved.run_uid, record)) change.puts.emplace_back(std::move(key), "");
-    change.log.push_back(
-        ChangeEntry(records::CHANGE_KIND_CHECKPOINT_COMMITTED, touched, record.version(), "", record.create_time_ns()));
-    return true;
-  }
-
   const std::shared_ptr<Store> store_;
   const std::unique_ptr<IngestPool::Slot> slot_;  // before ingest_: a push ends when its work has
   const PushOptions options_;
@@ -151,22 +79,6 @@ class LocalCheckpointPush final : public CheckpointPush {
   const uint64_t project_uid_;
   const std::unique_ptr<Ingest> ingest_;
 };
-
-absl::Status CheckOptions(const PushOptions& options, const format::Manifest& manifest) {
-  SCONCE_RETURN_IF_ERROR(ValidateRunName(options.run));
-  SCONCE_RETURN_IF_ERROR(ValidateLabels(options.labels));
-  SCONCE_RETURN_IF_ERROR(ValidateMetrics(options.metrics));
-  if (options.parent < 0) {
-    return MakeError(Reason::ARGUMENT_INVALID, absl::StrCat("the parent version is ", options.parent,
-                                                            "; it must be a version, or 0 when there is none"));
-  }
-  SCONCE_RETURN_IF_ERROR(format::Validate(manifest));
-  const bool bare = manifest.nodes.size() == 1 && manifest.nodes[0].kind == format::NodeKind::kStorage;
-  if (options.kind == CheckpointKind::kOpaque && !bare) {
-    return MakeError(Reason::MANIFEST_INVALID, "the manifest of an opaque checkpoint is a single bare storage");
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -184,10 +96,9 @@ absl::StatusOr<std::unique_ptr<CheckpointPush>> BeginCheckpointPush(std::shared_
                                                                     const PushOptions& options,
                                                                     format::Manifest manifest,
                                                                     std::function<void()> ended) {
-  SCONCE_RETURN_IF_ERROR(CheckOptions(options, manifest));
-  format::TreeAttributes tree;
-  if (options.kind == CheckpointKind::kState) tree = format::ExtractAttributes(manifest);
-  SCONCE_ASSIGN_OR_RETURN(Attributes attributes, MergeAttributes(options, tree));
+  SCONCE_RETURN_IF_ERROR(CheckPushOptions(options));
+  SCONCE_RETURN_IF_ERROR(CheckPushManifest(options, manifest));
+  SCONCE_ASSIGN_OR_RETURN(Attributes attributes, AttributesOf(options, manifest));
   if (!options.create_run) SCONCE_RETURN_IF_ERROR(FindRun(*store->catalog, options.run).status());
   SCONCE_RETURN_IF_ERROR(CheckRoom(*store, 0));
   SCONCE_ASSIGN_OR_RETURN(auto slot, pool.BeginPush(std::move(ended)));

@@ -8,6 +8,7 @@
 #include "absl/functional/function_ref.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "storage/repository/chunk_index.h"
 
 namespace sconce::repository {
 namespace {
@@ -131,7 +132,7 @@ absl::Status QuarantineChunk(Store& store, uint64_t project_uid, const Digest& c
     catalog::ChangeSet change;
     change.conditions.push_back(stored->Unchanged());
     stored->record.set_bad(true);
-    change.puts.emplace_back(stored->key, stored->record.SerializeAsString());
+    PutChunk(project_uid, chunk, stored->record, change);  // and it is no candidate for sharing from now on
     return store.catalog->Apply(change).status();
   }));
   if (!marked) return absl::OkStatus();

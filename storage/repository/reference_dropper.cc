@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "storage/repository/chunk_index.h"
 #include "storage/repository/deletion_log.h"
 #include "storage/repository/lookup.h"
 #include "storage/repository/stored_object.h"
@@ -41,6 +42,7 @@ absl::Status ReferenceDropper::DropAll(const std::string& key, const std::string
   SCONCE_ASSIGN_OR_RETURN(const auto tombstone, ParseRecord<records::TombstoneRecord>(value));
   const std::optional<catalog::Owner> owner = catalog::ParseTombstoneKey(key);
   if (!owner) return MakeError(Reason::CATALOG_CORRUPT, "a tombstone's key does not parse");
+  if (owner->kind == catalog::Owner::Kind::kUpload) return absl::OkStatus();  // UploadReaper's
   const Deletion deletion = DeletionOf(tombstone.project_uid(), *owner, store_.NowNanos());
   SCONCE_RETURN_IF_ERROR(store_.deletions->Record({deletion}));  // before anything of it goes
   SCONCE_ASSIGN_OR_RETURN(const std::vector<Digest> chunks, ChunksOf(*owner, tombstone));
@@ -107,7 +109,7 @@ absl::StatusOr<bool> ReferenceDropper::Drop(uint64_t project_uid, const catalog:
                                                      *store_.catalog, catalog::ChunkKey(project_uid, chunks[i])));
       if (!record) continue;
       change.conditions.push_back(record->Unchanged());
-      change.deletes.push_back(record->key);
+      DeleteChunk(project_uid, chunks[i], record->record, change);
       suspects.insert(ToBlobId(project_uid, record->record.blob_id()));
       ++removed;
     }

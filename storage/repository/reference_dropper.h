@@ -27,13 +27,15 @@ class ReferenceDropper {
   explicit ReferenceDropper(Store& store) : store_(store) {}
   absl::Status Run(const StopSignal& stop, CollectReport& report);
 
+  // One batch: drops the owner's references to some chunks. True when every one was dropped: none had to stay for a
+  // push.
+  absl::StatusOr<bool> Drop(uint64_t project_uid, const catalog::Owner& owner, absl::Span<const Digest> chunks,
+                            CollectReport& report);
+
  private:
   absl::Status DropAll(const std::string& key, const std::string& value, const StopSignal& stop, CollectReport& report);
   // The chunks a deleted object refers to; by a scan of the project's references when its manifest cannot be read.
   absl::StatusOr<std::vector<Digest>> ChunksOf(const catalog::Owner& owner, const records::TombstoneRecord& tombstone);
-  // True when every one was dropped: none had to stay for a push.
-  absl::StatusOr<bool> Drop(uint64_t project_uid, const catalog::Owner& owner, absl::Span<const Digest> chunks,
-                            CollectReport& report);
 
   Store& store_;
 };

@@ -115,6 +115,7 @@ struct CollectReport {
   int64_t compacted_blobs = 0;  // whose needed chunks were copied into others
   int64_t freed_bytes = 0;      // by removing and compacting
   int64_t postponed = 0;        // deleted versions that wait for a push in progress to end
+  int64_t expired_uploads = 0;  // not touched for too long, or of deleted runs
 };
 
 struct RepositoryStats {

@@ -83,17 +83,21 @@ absl::StatusOr<Reservation> ReserveVersion(Store& store, const RunName& name, ui
   });
 }
 
+absl::StatusOr<uint64_t> EnsureRun(Store& store, const RunName& name, uint64_t project_uid, bool create_run) {
+  return RetryOnConflict([&]() -> absl::StatusOr<uint64_t> {
+    catalog::ChangeSet change;
+    SCONCE_ASSIGN_OR_RETURN(const records::RunRecord run,
+                            FindOrMakeHidden(store, name, project_uid, create_run, change));
+    if (run.hidden()) {
+      PutRun(run, change);
+      SCONCE_RETURN_IF_ERROR(store.catalog->Apply(change).status());
+    }
+    return run.uid();
+  });
+}
+
 absl::StatusOr<Reservation> ReserveModule(Store& store, const RunName& name, uint64_t project_uid, bool create_run) {
-  SCONCE_ASSIGN_OR_RETURN(const uint64_t run_uid, RetryOnConflict([&]() -> absl::StatusOr<uint64_t> {
-                            catalog::ChangeSet change;
-                            SCONCE_ASSIGN_OR_RETURN(const records::RunRecord run,
-                                                    FindOrMakeHidden(store, name, project_uid, create_run, change));
-                            if (run.hidden()) {
-                              PutRun(run, change);
-                              SCONCE_RETURN_IF_ERROR(store.catalog->Apply(change).status());
-                            }
-                            return run.uid();
-                          }));
+  SCONCE_ASSIGN_OR_RETURN(const uint64_t run_uid, EnsureRun(store, name, project_uid, create_run));
   return RetryOnConflict([&]() -> absl::StatusOr<Reservation> {
     catalog::ChangeSet change;
     SCONCE_ASSIGN_OR_RETURN(const uint64_t uid, AllocateUids(*store.catalog, 1, change));

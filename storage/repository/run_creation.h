@@ -22,6 +22,9 @@ void PutRun(const records::RunRecord& run, catalog::ChangeSet& change);
 // unchanged.
 records::RunRecord Touched(const records::RunRecord& run, int64_t now_ns);
 
+// The uid of the run, which is made, hidden, when there is none and `create_run`; else RUN_NOT_FOUND.
+absl::StatusOr<uint64_t> EnsureRun(Store& store, const RunName& name, uint64_t project_uid, bool create_run);
+
 // What a push is about to become: durable before the footer that carries it is sealed, so that no number is ever used
 // twice. If the push then fails, the number is a gap, and a run made for it stays hidden.
 struct Reservation {

@@ -81,6 +81,8 @@ using DurableCallback = std::function<void(const std::vector<ChunkRange>&)>;
 // each with its own thread. Hashing and writing happen on the repository's own threads, with a fixed number of buffers
 // (as for Push). Every call may block on the disk. Ends before the repository.
 //
+// A stream of an upload that is being committed finds everything durable.
+//
 // Errors end the stream (only destroy it then); what is durable stays, and another stream goes on. Beside those named
 // below, every call can give UPLOAD_NOT_FOUND (the upload was aborted, has expired, or is being committed), DISK_FULL,
 // IO_ERROR, and errors of bytes written before.
@@ -114,7 +116,8 @@ class PartStream {
   virtual absl::Status Write(int64_t chunk, int64_t offset, ByteSpan bytes) = 0;
 
   // Returns when all chunks written whole are durable and were reported. It happens by itself whenever some 32 MiB are
-  // waiting. STREAM_PROTOCOL_VIOLATED never: a chunk that was begun may be continued afterwards.
+  // waiting. A chunk that was begun may be continued
+  // afterwards.
   virtual absl::Status Flush() = 0;
 };
 

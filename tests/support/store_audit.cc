@@ -20,6 +20,7 @@
 #include "storage/catalog/records.pb.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "storage/format/manifest_codec.h"
+#include "tests/support/upload_audit.h"
 
 namespace sconce {
 namespace {
@@ -28,7 +29,9 @@ namespace records = ::sconce::storage::v1;
 using catalog::Owner;
 
 std::string Name(const Owner& owner) {
-  return absl::StrCat(owner.kind == Owner::Kind::kVersion ? "version " : "module ", owner.run_uid, "/", owner.number);
+  const char* kind = owner.kind == Owner::Kind::kVersion ? "version " : "module ";
+  if (owner.kind == Owner::Kind::kUpload) kind = "upload ";
+  return absl::StrCat(kind, owner.run_uid, "/", owner.number);
 }
 
 int64_t RoundUp(int64_t n, int64_t multiple) {
@@ -71,6 +74,7 @@ class Auditor {
     SCONCE_RETURN_IF_ERROR(CheckNames());
     SCONCE_RETURN_IF_ERROR(ReadBlobs());
     for (const auto& [key, object] : objects_) ReadReferencesOf(object);
+    SCONCE_RETURN_IF_ERROR(ReadUploads());
     SCONCE_RETURN_IF_ERROR(CheckReferences());
     SCONCE_RETURN_IF_ERROR(CheckChunks());
     SCONCE_RETURN_IF_ERROR(CheckFingerprints());
@@ -301,6 +305,18 @@ class Auditor {
     }
   }
 
+  // Uploads under way refer to the chunks they share, and keep their files.
+  absl::Status ReadUploads() {
+    SCONCE_ASSIGN_OR_RETURN(uploads_, ReadOpenUploads(catalog_));
+    for (const std::string& key : uploads_.references) {
+      references_.insert(key);
+      const auto fields = catalog::ParseReferenceKey(key);
+      needed_[catalog::ChunkKey(fields->project_uid, fields->chunk)];
+    }
+    for (const std::string& leak : uploads_.leaks) Leak(leak);
+    return absl::OkStatus();
+  }
+
   // What a rebuild of the catalog would make of the blob.
   void CheckFooterRecord(const LiveObject& object, const KnownBlob& blob) {
     records::FooterRecord record;
@@ -408,6 +424,7 @@ class Auditor {
     std::map<uint64_t, int64_t> left_behind;
     for (const auto& [id, known] : blobs_by_id_) {
       if (known.file != nullptr) audit_.physical_bytes += known.file->allocated_bytes();
+      if (uploads_.blobs.count(id) > 0) continue;
       if (!known.record) {
         Leak("file of blob ", id.Hex(), ", which the catalog does not know");
         continue;
@@ -448,6 +465,7 @@ class Auditor {
   const StoreAuditOptions options_;
   StoreAudit audit_;
 
+  OpenUploads uploads_;
   std::map<uint64_t, records::RunRecord> runs_;
   absl::flat_hash_set<uint64_t> dying_runs_;     // deleted, with contents that remain to be buried
   absl::flat_hash_set<std::string> dying_;       // owners with a tombstone
@@ -460,10 +478,13 @@ class Auditor {
 };
 
 // Files where only blobs should be.
-absl::Status CheckFiles(const std::string& data_dir, StoreAudit& audit) {
+absl::Status CheckFiles(const std::string& data_dir, const OpenUploads& uploads, StoreAudit& audit) {
   FileSystem& fs = PosixFileSystem();
   SCONCE_ASSIGN_OR_RETURN(const auto parts, fs.List(data_dir + "/uploads"));
-  for (const std::string& part : parts) audit.leaks.push_back(absl::StrCat("file uploads/", part));
+  for (const std::string& part : parts) {
+    const std::optional<blob::BlobId> id = blob::ParsePartName(part);
+    if (!id || uploads.blobs.count(*id) == 0) audit.leaks.push_back(absl::StrCat("file uploads/", part));
+  }
   SCONCE_ASSIGN_OR_RETURN(const auto projects, fs.List(data_dir + "/blobs"));
   for (const std::string& project : projects) {
     const std::string project_dir = absl::StrCat(data_dir, "/blobs/", project);
@@ -495,7 +516,8 @@ absl::StatusOr<StoreAudit> AuditDataDir(const std::string& data_dir, const Store
   blob_options.data_dir = data_dir;
   SCONCE_ASSIGN_OR_RETURN(const auto blobs, blob::LocalBlobStore::Open(blob_options));
   SCONCE_ASSIGN_OR_RETURN(StoreAudit audit, AuditStore(*catalog, *blobs, options));
-  SCONCE_RETURN_IF_ERROR(CheckFiles(data_dir, audit));
+  SCONCE_ASSIGN_OR_RETURN(const OpenUploads uploads, ReadOpenUploads(*catalog));
+  SCONCE_RETURN_IF_ERROR(CheckFiles(data_dir, uploads, audit));
   return audit;
 }
 
