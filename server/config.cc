@@ -57,6 +57,13 @@ absl::Status SetBytes(const std::vector<std::string>& values, ServerConfig& conf
   return absl::OkStatus();
 }
 
+absl::Status SetUploadTtl(const std::vector<std::string>& values, ServerConfig& config) {
+  SCONCE_ASSIGN_OR_RETURN(config.upload_ttl, ParsePositiveDuration(values[0]));
+  if (config.upload_ttl >= absl::Minutes(5)) return absl::OkStatus();
+  return MakeError(Reason::CONFIG_INVALID,
+                   absl::StrCat(Quoted(values[0]), " is too short for an upload that goes on; give at least 5m"));
+}
+
 absl::Status SetListen(const std::vector<std::string>& values, ServerConfig& config) {
   config.listen.clear();
   for (const std::string& value : values) {
@@ -103,6 +110,8 @@ constexpr Setting kSettings[] = {
     {"Where things are", "compact-rate", "SIZE", "64MiB",
      "bytes a second that compaction copies in the background; 0: no limit",
      SetBytes<&ServerConfig::compact_bytes_per_second>},
+    {"Where things are", "upload-ttl", "TIME", "24h", "an upload that nobody goes on with for so long is dropped",
+     SetUploadTtl},
     {"Where things are", "worker", "FILE", "beside sconced", "the program that runs models, sconce-torch-worker",
      SetText<&ServerConfig::worker>},
     {"Network", "listen", "ADDRESS", "127.0.0.1:7433", "HOST:PORT or unix:PATH; port 0 takes any free one; repeatable",

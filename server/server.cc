@@ -135,6 +135,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   storage.ingest_threads = config.ingest_threads;
   storage.min_free_bytes = config.min_free_bytes;
   storage.compact_bytes_per_second = config.compact_bytes_per_second;
+  storage.upload_ttl = config.upload_ttl;
   SCONCE_ASSIGN_OR_RETURN(parts->repository, repository::Repository::Open(storage));
 
   parts->weights = std::make_unique<RepositoryWeights>(*parts->repository);

@@ -80,11 +80,12 @@ TEST_F(ConfigTest, EverySettingCanBeSaid) {
             "--listen",        "localhost:1", "--metrics-listen", "127.0.0.1:0", "--log-format",     "text",
             "--log-level",     "error",       "--grace-period",   "5s",          "--drain-timeout",  "1m",
             "--unary-threads", "1",           "--stream-threads", "2",           "--ingest-threads", "3",
-            "--compact-rate",  "8MiB"}));
+            "--compact-rate",  "8MiB",        "--upload-ttl",     "90m"}));
   const ServerConfig& config = line.config;
   EXPECT_EQ(config.data_dir, "d");
   EXPECT_EQ(config.min_free_bytes, int64_t{1} << 30);
   EXPECT_EQ(config.compact_bytes_per_second, int64_t{8} << 20);
+  EXPECT_EQ(config.upload_ttl, absl::Minutes(90));
   EXPECT_EQ(config.worker, "w");
   EXPECT_THAT(config.listen, ElementsAre("localhost:1"));
   EXPECT_EQ(config.metrics_listen, "127.0.0.1:0");
@@ -113,6 +114,7 @@ TEST_F(ConfigTest, AMistakeIsToldWithItsPlaceAndWhatWouldBeRight) {
   EXPECT_THAT(Read({"--log-level", "loud"}), FailsWith(Reason::CONFIG_INVALID, HasSubstr("info, warn or error")));
   EXPECT_THAT(Read({"--log-format", "xml"}), FailsWith(Reason::CONFIG_INVALID, HasSubstr("json or text")));
   EXPECT_THAT(Read({"--grace-period", "5"}), FailsWith(Reason::CONFIG_INVALID, HasSubstr("5s")));
+  EXPECT_THAT(Read({"--upload-ttl", "1m"}), FailsWith(Reason::CONFIG_INVALID, HasSubstr("at least 5m")));
   environment_["SCONCE_MIN_FREE_BYTES"] = "lots";
   EXPECT_THAT(Read({}), FailsWith(Reason::CONFIG_INVALID, HasSubstr("environment variable SCONCE_MIN_FREE_BYTES")));
   environment_.clear();
@@ -133,10 +135,10 @@ TEST_F(ConfigTest, HelpAndVersionWorkWhateverElseIsWrong) {
 
 TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
   const std::string help = HelpText();
-  for (const char* name :
-       {"--data-dir", "--listen", "--metrics-listen", "--log-format", "--log-level", "--grace-period",
-        "--drain-timeout", "--unary-threads", "--stream-threads", "--ingest-threads", "--worker", "--min-free-bytes",
-        "--compact-rate", "--config", "--version", "127.0.0.1:7433", "./sconce-data", "SCONCE_DATA_DIR"}) {
+  for (const char* name : {"--data-dir", "--listen", "--metrics-listen", "--log-format", "--log-level",
+                           "--grace-period", "--drain-timeout", "--unary-threads", "--stream-threads",
+                           "--ingest-threads", "--worker", "--min-free-bytes", "--compact-rate", "--upload-ttl",
+                           "--config", "--version", "127.0.0.1:7433", "./sconce-data", "SCONCE_DATA_DIR"}) {
     EXPECT_THAT(help, HasSubstr(name));
   }
   for (const absl::string_view line : absl::StrSplit(help, '\n')) EXPECT_LE(line.size(), 120u) << line;
@@ -145,9 +147,9 @@ TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
 TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
   // Each setting given as the help shows it changes nothing.
   for (const char* pair :
-       {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "listen 127.0.0.1:7433",
-        "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info", "grace-period 0s", "drain-timeout 30s",
-        "unary-threads 4", "stream-threads 4", "ingest-threads 2"}) {
+       {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "upload-ttl 24h",
+        "listen 127.0.0.1:7433", "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info",
+        "grace-period 0s", "drain-timeout 30s", "unary-threads 4", "stream-threads 4", "ingest-threads 2"}) {
     const std::vector<std::string> parts = absl::StrSplit(pair, ' ');
     EXPECT_THAT(HelpText(), HasSubstr(absl::StrCat("(", parts[1], ")"))) << pair;
     ASSERT_OK_AND_ASSIGN(const CommandLine line, Read({absl::StrCat("--", parts[0]), parts[1]}));
@@ -156,6 +158,7 @@ TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
     EXPECT_EQ(config.data_dir, defaults.data_dir);
     EXPECT_EQ(config.min_free_bytes, defaults.min_free_bytes);
     EXPECT_EQ(config.compact_bytes_per_second, defaults.compact_bytes_per_second);
+    EXPECT_EQ(config.upload_ttl, defaults.upload_ttl);
     EXPECT_EQ(config.listen, defaults.listen);
     EXPECT_EQ(config.metrics_listen, defaults.metrics_listen);
     EXPECT_EQ(config.log_format, defaults.log_format);
