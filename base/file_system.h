@@ -62,6 +62,12 @@ class FileSystem {
   // Opens a file that exists, to go on writing it.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> OpenWrite(const std::string& path) = 0;
   virtual absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenRead(const std::string& path) = 0;
+  // For reading what the disk has, past the page cache, where the file system allows that (O_DIRECT). Of the result
+  // only size_bytes and ReadAt are for use; offsets, sizes and buffers are multiples of kDirectAlignment. A file system
+  // that does not know better reads as OpenRead does.
+  virtual absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenDirect(const std::string& path) {
+    return OpenRead(path);
+  }
   // A second name for the same bytes; `to` must not exist. IsOtherDevice when the two lie on different file systems.
   virtual absl::Status Link(const std::string& from, const std::string& to) = 0;
   // Atomic; replaces a file `to`. A directory may be renamed too, when nothing is called `to`. Durable after

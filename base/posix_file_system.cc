@@ -162,11 +162,16 @@ class PosixFileSystemImpl final : public FileSystem {
   }
 
   absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenRead(const std::string& path) override {
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd.valid()) return Failed("open", path);
-    struct stat info;
-    if (::fstat(fd.get(), &info) != 0) return Failed("inspect", path);
-    return std::make_shared<const PosixReadableFile>(std::move(fd), info.st_size, int64_t{info.st_blocks} * 512, path);
+    return Readable(UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path);
+  }
+
+  absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenDirect(const std::string& path) override {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    if (!fd.valid() && errno == EINVAL) {  // tmpfs and others: what is cached and not mapped is dropped at least
+      fd.Reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (fd.valid()) ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+    }
+    return Readable(std::move(fd), path);
   }
 
   absl::Status Link(const std::string& from, const std::string& to) override {
@@ -220,6 +225,15 @@ class PosixFileSystemImpl final : public FileSystem {
     struct statvfs info;
     if (::statvfs(path.c_str(), &info) != 0) return Failed("inspect the file system of", path);
     return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
+  }
+
+ private:
+  // What was just opened, or the error of that.
+  static absl::StatusOr<std::shared_ptr<const ReadableFile>> Readable(UniqueFd fd, const std::string& path) {
+    if (!fd.valid()) return Failed("open", path);
+    struct stat info;
+    if (::fstat(fd.get(), &info) != 0) return Failed("inspect", path);
+    return std::make_shared<const PosixReadableFile>(std::move(fd), info.st_size, int64_t{info.st_blocks} * 512, path);
   }
 };
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/file_system.h"
 #include "base/strings.h"
 #include "storage/blob/aligned_buffer.h"
 
@@ -96,6 +97,9 @@ class BlobStore {
   virtual absl::StatusOr<std::unique_ptr<BlobWriter>> Resume(const BlobId& id, int64_t end) = 0;
   // The same blob open twice shares one descriptor and mapping. DATA_LOSS (CHUNK_CORRUPT) when it is absent.
   virtual absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) = 0;
+  // The file of a sealed blob as the disk has it now, past page cache and mappings (FileSystem::OpenDirect): for
+  // verification. Nothing of it is checked. CHUNK_CORRUPT when it is absent.
+  virtual absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenStored(const BlobId& id) = 0;
   // Unlinks a blob, sealed or resumable; OK if already absent. Readers keep theirs.
   virtual absl::Status Remove(const BlobId& id) = 0;
   virtual absl::StatusOr<std::vector<BlobId>> List() = 0;

@@ -71,6 +71,12 @@ class LocalBlob final : public Blob {
   const Trailer trailer_;
 };
 
+absl::Status BlobMissing(const BlobId& id) {
+  return MakeError(Reason::CHUNK_CORRUPT,
+                   absl::StrCat("the file of blob ", id.Hex(), " is missing; restore it from a backup or push again"),
+                   {{"blob", id.Hex()}});
+}
+
 absl::StatusOr<std::shared_ptr<const Blob>> ReadTrailer(std::shared_ptr<const ReadableFile> file, const BlobId& id) {
   std::array<uint8_t, kTrailerBytes> bytes{};
   const int64_t size = file->size_bytes();
@@ -202,11 +208,7 @@ absl::StatusOr<std::shared_ptr<const Blob>> LocalBlobStore::Open(const BlobId& i
     removals = removals_;
   }
   absl::StatusOr<std::shared_ptr<const ReadableFile>> file = fs_->OpenRead(paths_.SealedPath(id));
-  if (!file.ok() && IsAbsent(file.status())) {
-    return MakeError(Reason::CHUNK_CORRUPT,
-                     absl::StrCat("the file of blob ", id.Hex(), " is missing; restore it from a backup or push again"),
-                     {{"blob", id.Hex()}});
-  }
+  if (!file.ok() && IsAbsent(file.status())) return BlobMissing(id);
   if (!file.ok()) return file.status();  // out of descriptors, say: the blob itself may be fine
   SCONCE_ASSIGN_OR_RETURN(std::shared_ptr<const Blob> blob, ReadTrailer(*std::move(file), id));
 
@@ -220,6 +222,12 @@ absl::StatusOr<std::shared_ptr<const Blob>> LocalBlobStore::Open(const BlobId& i
     sweep_at_ = std::max<size_t>(64, 2 * open_.size());
   }
   return blob;
+}
+
+absl::StatusOr<std::shared_ptr<const ReadableFile>> LocalBlobStore::OpenStored(const BlobId& id) {
+  absl::StatusOr<std::shared_ptr<const ReadableFile>> file = fs_->OpenDirect(paths_.SealedPath(id));
+  if (!file.ok() && IsAbsent(file.status())) return BlobMissing(id);
+  return file;
 }
 
 absl::Status LocalBlobStore::Remove(const BlobId& id) {

@@ -40,6 +40,7 @@ class LocalBlobStore final : public BlobStore {
   absl::StatusOr<std::unique_ptr<BlobWriter>> CreateResumable(uint64_t project_uid) override;
   absl::StatusOr<std::unique_ptr<BlobWriter>> Resume(const BlobId& id, int64_t end) override;
   absl::StatusOr<std::shared_ptr<const Blob>> Open(const BlobId& id) override;
+  absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenStored(const BlobId& id) override;
   absl::Status Remove(const BlobId& id) override;
   absl::StatusOr<std::vector<BlobId>> List() override;
   using BlobStore::Recover;

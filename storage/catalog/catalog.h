@@ -54,6 +54,9 @@ class Catalog : public CatalogReader {
   // may turn out to be there when the catalog is opened again. Changes are applied one after the other, several per
   // disk sync.
   virtual absl::StatusOr<int64_t> Apply(const ChangeSet& change) = 0;
+  // Reads all that the catalog keeps on the disk and compares it with its checksums: CATALOG_CORRUPT, IO_ERROR. Takes
+  // time by its size; changes go on meanwhile.
+  virtual absl::Status Verify() const = 0;
   // A frozen view, for reading several keys that must agree.
   virtual std::unique_ptr<CatalogReader> Snapshot() const = 0;
 };

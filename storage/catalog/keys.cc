@@ -14,7 +14,8 @@ namespace {
 constexpr char kSchema = 'v', kNextUid = 'u', kLog = 'l', kProject = 'P', kRunName = 'R', kRun = 'r',
                kRunTombstone = 'T', kCheckpoint = 'c', kMetric = 'm', kAlias = 'a', kModule = 'd', kChunk = 'k',
                kReference = 'f', kBlob = 'b', kSuspectBlob = 'g', kTombstone = 't', kRequestId = 'q', kDeployment = 'p',
-               kWaste = 'w', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z';
+               kWaste = 'w', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z', kQuarantine = 'h',
+               kScrub = 's';
 
 constexpr size_t kOwnerBytes = 17;
 constexpr size_t kDigestBytes = 32;
@@ -328,6 +329,9 @@ std::string BlobKey(uint64_t project_uid, const RawBlobId& id) {
 std::string BlobPrefix() {
   return KeyWriter(kBlob).Take();
 }
+std::string BlobPrefix(uint64_t project_uid) {
+  return KeyWriter(kBlob).Int(project_uid).Take();
+}
 std::optional<BlobKeyFields> ParseBlobKey(absl::string_view key) {
   return ParseBlob(key, kBlob);
 }
@@ -426,6 +430,19 @@ std::optional<int64_t> ParseJournalKey(absl::string_view key) {
   return static_cast<int64_t>(sequence);
 }
 
+std::string QuarantineKey(const Owner& owner) {
+  return KeyWriter(kQuarantine).Raw(owner.Encode()).Take();
+}
+std::string QuarantinePrefix() {
+  return KeyWriter(kQuarantine).Take();
+}
+std::optional<Owner> ParseQuarantineKey(absl::string_view key) {
+  KeyReader reader(key, kQuarantine);
+  const absl::string_view owner = reader.Raw(kOwnerBytes);
+  if (!reader.Done()) return std::nullopt;
+  return Owner::Decode(owner);
+}
+
 std::string RequestIdKey(uint64_t project_uid, absl::string_view principal, absl::string_view method,
                          absl::string_view request_id) {
   return KeyWriter(kRequestId).Int(project_uid).Name(principal).Name(method).Name(request_id).Take();
@@ -442,6 +459,10 @@ std::string DeploymentPrefix() {
 }
 std::optional<std::string> ParseDeploymentKey(absl::string_view key) {
   return ParseName(key, kDeployment);
+}
+
+std::string ScrubKey() {
+  return KeyWriter(kScrub).Take();
 }
 
 std::string LogKey(int64_t revision) {

@@ -114,6 +114,7 @@ struct BlobKeyFields {
 };
 std::string BlobKey(uint64_t project_uid, const RawBlobId& id);
 std::string BlobPrefix();
+std::string BlobPrefix(uint64_t project_uid);
 std::optional<BlobKeyFields> ParseBlobKey(absl::string_view key);
 // A blob that may have become garbage.
 std::string SuspectBlobKey(uint64_t project_uid, const RawBlobId& id);
@@ -153,6 +154,11 @@ std::string JournalPrefix();
 std::string JournalPrefix(uint64_t upload_uid, int64_t part);
 std::optional<int64_t> ParseJournalKey(absl::string_view key);  // the sequence
 
+// A version or module that is quarantined.
+std::string QuarantineKey(const Owner& owner);
+std::string QuarantinePrefix();
+std::optional<Owner> ParseQuarantineKey(absl::string_view key);
+
 std::string RequestIdKey(uint64_t project_uid, absl::string_view principal, absl::string_view method,
                          absl::string_view request_id);
 std::string RequestIdPrefix();
@@ -160,6 +166,9 @@ std::string RequestIdPrefix();
 std::string DeploymentKey(absl::string_view model);
 std::string DeploymentPrefix();
 std::optional<std::string> ParseDeploymentKey(absl::string_view key);  // the model's name
+
+// How far the scrub has come.
+std::string ScrubKey();
 
 std::string LogPrefix();
 std::optional<int64_t> ParseLogKey(absl::string_view key);  // the revision; LogKey is in catalog.h

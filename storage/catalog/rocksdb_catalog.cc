@@ -3,6 +3,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
+#include <rocksdb/file_checksum.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
@@ -24,6 +25,7 @@
 #include "base/strings.h"
 #include "storage/catalog/commit_queue.h"
 #include "storage/catalog/keys.h"
+#include "storage/catalog/log_check.h"
 #include "storage/catalog/rocksdb_file_system.h"
 #include "storage/catalog/schema_migration.h"
 #include "storage/catalog/torn_log.h"
@@ -81,6 +83,7 @@ rocksdb::Options ToRocksDb(const RocksDbOptions& options, rocksdb::Env* env) {
   db.track_and_verify_wals_in_manifest = true;
   db.paranoid_checks = true;
   db.avoid_flush_during_shutdown = true;  // what is not in the log is not worth it: see PrepareMemtable
+  db.file_checksum_gen_factory = rocksdb::GetFileChecksumGenCrc32cFactory();  // for Verify
   db.paranoid_file_checks = true;
   db.write_buffer_size = size_t{1} << 30;  // never reached: see PrepareMemtable
   db.arena_block_size = size_t{1} << 20;
@@ -189,6 +192,10 @@ class RocksDbCatalogImpl final : public Catalog {
     return newest_.Scan(begin, end, reverse, visit);
   }
   absl::StatusOr<int64_t> Apply(const ChangeSet& change) override { return queue_->Submit(change); }
+  absl::Status Verify() const override {
+    SCONCE_RETURN_IF_ERROR(ToStatus(db_->VerifyChecksum(rocksdb::ReadOptions()), "verify"));
+    return ToStatus(db_->VerifyFileChecksums(rocksdb::ReadOptions()), "verify");
+  }
   std::unique_ptr<CatalogReader> Snapshot() const override {
     return std::make_unique<RocksDbReader>(db_.get(), db_->GetSnapshot());
   }
@@ -373,6 +380,7 @@ absl::StatusOr<int64_t> CheckSchema(rocksdb::DB* db) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string& path, const RocksDbOptions& options) {
+  SCONCE_RETURN_IF_ERROR(CheckLogs(*options.file_system, path));
   std::unique_ptr<rocksdb::Env> env = MakeRocksDbEnv(*options.file_system, options.failure_pause);
   rocksdb::DB* opened = nullptr;
   rocksdb::Status status = rocksdb::DB::Open(ToRocksDb(options, env.get()), path, &opened);

@@ -167,6 +167,7 @@ absl::Status LocalRepository::DeleteCheckpoint(const CheckpointRef& ref, const s
     return store_->catalog->Apply(change).status();
   }));
   if (validate_only) return absl::OkStatus();
+  store_->integrity.Refresh(*store_->catalog);
   store_->changes.Notify(ref.run);
   collector_.Wake();
   return absl::OkStatus();

@@ -111,8 +111,10 @@ absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   SCONCE_RETURN_IF_ERROR(blob_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));
+  store_.integrity.Refresh(*store_.catalog);
   if (blob_sweeper_.TakeChanged()) compactor_.SetChanged();
   SCONCE_RETURN_IF_ERROR(compactor_.Run(stop_, pace, report));
+  store_.counters.collected_bytes += report.freed_bytes;
   if (report.versions + report.removed_blobs + report.compacted_blobs > 0) {
     Log(Severity::kInfo, "collected",
         {{"versions", report.versions},

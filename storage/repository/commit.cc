@@ -180,7 +180,7 @@ absl::StatusOr<bool> CommitObject(Store& store, const ObjectContents& contents, 
     for (const blob::BlobId& blob : contents.blobs) store.blobs->Remove(blob).IgnoreError();
     return committed;
   }
-  for (const RunName& run : batch->healed) store.changes.Notify(run);
+  Healed(store, batch->healed);
   return true;
 }
 

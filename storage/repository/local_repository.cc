@@ -9,10 +9,12 @@
 #include "storage/blob/local_blob_store.h"
 #include "storage/catalog/keys.h"
 #include "storage/catalog/rocksdb_catalog.h"
+#include "storage/catalog/watched_catalog.h"
 #include "storage/repository/garbage_preview.h"
 #include "storage/repository/push.h"
 #include "storage/repository/spool.h"
 #include "storage/repository/stored_object.h"
+#include "storage/repository/verifier.h"
 
 namespace sconce::repository {
 
@@ -52,7 +54,9 @@ absl::StatusOr<std::unique_ptr<Repository>> LocalRepository::Assemble(const Repo
   store->options = options;
   if (store->options.clock == nullptr) store->options.clock = system_clock;
   store->data_dir = std::move(data_dir);
-  store->catalog = std::move(catalog);
+  store->catalog = catalog::Watch(
+      std::move(catalog), [store = store.get()](const absl::Status& status) { store->integrity.NoteCatalog(status); },
+      [store = store.get()](const catalog::ChangeSet& change) { store->counters.Note(change); });
   store->blobs = std::move(blobs);
   SCONCE_ASSIGN_OR_RETURN(store->deletions, DeletionLog::Open(*options.file_system, options.data_dir));
   SCONCE_ASSIGN_OR_RETURN(UploadRecovery uploads, UploadRecovery::Load(*store->catalog));
@@ -75,8 +79,11 @@ LocalRepository::LocalRepository(std::shared_ptr<Store> store)
     : store_(std::move(store)),
       pool_(store_->options.ingest_threads, store_->options.ingest_buffers, store_->options.max_pushes),
       collector_(*store_),
-      uploads_(store_, pool_, [this] { collector_.Wake(); }) {
+      uploads_(store_, pool_, [this] { collector_.Wake(); }),
+      scrubber_(*store_, store_->options.scrub_bytes_per_second) {
+  store_->integrity.Refresh(*store_->catalog);
   collector_.Start();
+  scrubber_.Start();
 }
 
 LocalRepository::~LocalRepository() {
@@ -141,6 +148,12 @@ absl::StatusOr<RepositoryStats> LocalRepository::GetStats() {
     return absl::OkStatus();
   }));
   const blob::BlobStats blobs = store_->blobs->GetStats();
+  const StoreCounters& counters = store_->counters;
+  stats.commits = counters.commits;
+  stats.stored_bytes = counters.stored_bytes;
+  stats.deduplicated_bytes = counters.deduplicated_bytes;
+  stats.collected_bytes = counters.collected_bytes;
+  if (counters.last_commit_time_ns > 0) stats.last_commit_time = absl::FromUnixNanos(counters.last_commit_time_ns);
   stats.blobs = blobs.blobs;
   stats.physical_bytes = blobs.physical_bytes;
   SCONCE_ASSIGN_OR_RETURN(stats.free_bytes, store_->options.file_system->FreeBytes(store_->options.data_dir));
@@ -153,6 +166,18 @@ absl::StatusOr<CollectReport> LocalRepository::CollectGarbage() {
 
 absl::StatusOr<CollectReport> LocalRepository::PreviewGarbage() {
   return PreviewGarbageOf(*store_);
+}
+
+absl::StatusOr<std::unique_ptr<Verification>> LocalRepository::BeginVerify(const VerifyScope& scope) {
+  return StartVerification(*store_, scope);
+}
+
+Integrity LocalRepository::GetIntegrity() {
+  return store_->integrity.state();
+}
+
+void LocalRepository::SetIntegrityListener(std::function<void(const Integrity&)> listener) {
+  store_->integrity.SetListener(std::move(listener));
 }
 
 void LocalRepository::SetChangeListener(std::function<void(const RunName&)> listener) {

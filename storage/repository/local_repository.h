@@ -10,6 +10,7 @@
 #include "storage/repository/ingest.h"
 #include "storage/repository/lookup.h"
 #include "storage/repository/repository.h"
+#include "storage/repository/scrubber.h"
 #include "storage/repository/store.h"
 #include "storage/repository/uploads.h"
 
@@ -27,6 +28,7 @@ class LocalRepository final : public Repository {
                                                               std::unique_ptr<blob::BlobStore> blobs);
 
   explicit LocalRepository(std::shared_ptr<Store> store);
+  Store& StoreForTest() { return *store_; }
   // Requires: every push and spool has ended. Objects open for reading may live on.
   ~LocalRepository() override;
 
@@ -78,6 +80,9 @@ class LocalRepository final : public Repository {
   absl::StatusOr<RepositoryStats> GetStats() override;
   absl::StatusOr<CollectReport> CollectGarbage() override;
   absl::StatusOr<CollectReport> PreviewGarbage() override;
+  absl::StatusOr<std::unique_ptr<Verification>> BeginVerify(const VerifyScope& scope) override;
+  Integrity GetIntegrity() override;
+  void SetIntegrityListener(std::function<void(const Integrity&)> listener) override;
   void SetChangeListener(std::function<void(const RunName&)> listener) override;
   void SetProtector(std::function<bool(const RunName&, int64_t version)> protect) override;
 
@@ -90,6 +95,7 @@ class LocalRepository final : public Repository {
   IngestPool pool_;
   Collector collector_;
   Uploads uploads_;
+  Scrubber scrubber_;
 };
 
 // ARGUMENT_INVALID unless there may be a page of `limit` items.

@@ -98,6 +98,7 @@ class LocalModulePush final : public ModulePush {
     SCONCE_ASSIGN_OR_RETURN(const bool committed, CommitObject(*store_, {ingest_->chunks(), {ingest_->writer().id()}},
                                                                target_.project_uid, owner, record.manifest(), finish));
     if (!committed) return *first;
+    store_->integrity.Refresh(*store_->catalog);  // it may have replaced a damaged one
     store_->changes.Notify(target_.run);
     return ToModule(target_.run, record);
   }

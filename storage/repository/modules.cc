@@ -74,6 +74,7 @@ absl::Status LocalRepository::DeleteModule(const RunName& run, const std::string
         ChangeEntry(records::CHANGE_KIND_MODULE_DELETED, touched, 0, module, touched.update_time_ns()));
     return store_->catalog->Apply(change).status();
   }));
+  store_->integrity.Refresh(*store_->catalog);
   store_->changes.Notify(run);
   collector_.Wake();
   return absl::OkStatus();

@@ -30,7 +30,19 @@ absl::StatusOr<std::vector<catalog::Owner>> OwnersOf(const catalog::CatalogReade
 using Damage = google::protobuf::RepeatedPtrField<std::string>;
 using Edit = absl::FunctionRef<bool(Damage& bad_chunks, bool& manifest_corrupt)>;
 
-absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Owner& owner, Edit edit,
+bool SamePlace(const records::ManifestLocation& a, const records::ManifestLocation& b) {
+  return a.blob_id() == b.blob_id() && a.offset() == b.offset();
+}
+
+// Keeps the list of what is quarantined.
+void Mark(const catalog::Owner& owner, bool was, bool is, catalog::ChangeSet& change) {
+  if (was && !is) change.deletes.push_back(catalog::QuarantineKey(owner));
+  if (is && !was) change.puts.emplace_back(catalog::QuarantineKey(owner), "");
+}
+
+// `at`: where the owner's manifest must stand for the edit to be made; null: anywhere.
+absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Owner& owner,
+                                                 const records::ManifestLocation* at, Edit edit,
                                                  catalog::ChangeSet& change) {
   const catalog::CatalogReader& reader = *store.catalog;
   if (owner.kind == catalog::Owner::Kind::kUpload) return std::nullopt;  // its commit looks at the chunk again
@@ -38,9 +50,12 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
   if (!run) return std::nullopt;  // deleted; the collector is at it
   if (owner.kind == catalog::Owner::Kind::kModule) {
     SCONCE_ASSIGN_OR_RETURN(auto module, FindModuleByUid(reader, owner.run_uid, owner.number));
-    bool corrupt = module && module->record.manifest_corrupt();
-    if (!module || !edit(*module->record.mutable_bad_chunks(), corrupt)) return std::nullopt;
+    if (!module || (at != nullptr && !SamePlace(module->record.manifest(), *at))) return std::nullopt;
+    const bool was_damaged = IsDamaged(module->record);
+    bool corrupt = module->record.manifest_corrupt();
+    if (!edit(*module->record.mutable_bad_chunks(), corrupt)) return std::nullopt;
     module->record.set_manifest_corrupt(corrupt);
+    Mark(owner, was_damaged, IsDamaged(module->record), change);
     change.conditions.push_back(module->Unchanged());
     change.puts.emplace_back(module->key, module->record.SerializeAsString());
     return GetName(run->record);
@@ -48,7 +63,7 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
   SCONCE_ASSIGN_OR_RETURN(auto checkpoint,
                           ReadRecord<records::CheckpointRecord>(
                               reader, catalog::CheckpointKey(owner.run_uid, static_cast<int64_t>(owner.number))));
-  if (!checkpoint) return std::nullopt;
+  if (!checkpoint || (at != nullptr && !SamePlace(checkpoint->record.manifest(), *at))) return std::nullopt;
   records::CheckpointRecord& record = checkpoint->record;
   const bool was_quarantined = IsQuarantined(record);
   bool corrupt = record.manifest_corrupt();
@@ -57,6 +72,7 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
   record.set_generation(record.generation() + 1);
   change.conditions.push_back(checkpoint->Unchanged());
   change.puts.emplace_back(checkpoint->key, record.SerializeAsString());
+  Mark(owner, was_quarantined, IsQuarantined(record), change);
   if (was_quarantined != IsQuarantined(record)) {
     for (std::string& key : MetricKeys(owner.run_uid, record)) {
       if (was_quarantined) {
@@ -72,11 +88,12 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
   return GetName(run->record);
 }
 
-absl::Status QuarantineOwner(Store& store, const catalog::Owner& owner, Edit edit) {
+absl::Status QuarantineOwner(Store& store, const catalog::Owner& owner, const records::ManifestLocation* at,
+                             Edit edit) {
   std::optional<RunName> changed;
   SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
     catalog::ChangeSet change;
-    SCONCE_ASSIGN_OR_RETURN(changed, EditOwner(store, owner, edit, change));
+    SCONCE_ASSIGN_OR_RETURN(changed, EditOwner(store, owner, at, edit, change));
     if (!changed) return absl::OkStatus();
     return store.catalog->Apply(change).status();
   }));
@@ -85,7 +102,22 @@ absl::Status QuarantineOwner(Store& store, const catalog::Owner& owner, Edit edi
       {{"project", changed->project},
        {"run", changed->run},
        {owner.kind == catalog::Owner::Kind::kVersion ? "version" : "module_uid", static_cast<int64_t>(owner.number)}});
+  store.integrity.Refresh(*store.catalog);
   store.changes.Notify(*changed);
+  return absl::OkStatus();
+}
+
+// From here on no commit can add a reference to the chunk: each has the condition that it is good.
+absl::Status QuarantineSharers(Store& store, uint64_t project_uid, const Digest& chunk) {
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<catalog::Owner> owners, OwnersOf(*store.catalog, project_uid, chunk));
+  for (const catalog::Owner& owner : owners) {
+    SCONCE_RETURN_IF_ERROR(QuarantineOwner(store, owner, nullptr, [&](Damage& bad_chunks, bool&) {
+      const std::string digest(chunk.AsKey());
+      if (std::find(bad_chunks.begin(), bad_chunks.end(), digest) != bad_chunks.end()) return false;
+      *bad_chunks.Add() = digest;
+      return true;
+    }));
+  }
   return absl::OkStatus();
 }
 
@@ -129,6 +161,7 @@ absl::Status QuarantineChunk(Store& store, uint64_t project_uid, const Digest& c
     }
     marked = true;
     if (stored->record.bad()) return absl::OkStatus();
+    store.integrity.CountFailure();
     catalog::ChangeSet change;
     change.conditions.push_back(stored->Unchanged());
     stored->record.set_bad(true);
@@ -136,22 +169,78 @@ absl::Status QuarantineChunk(Store& store, uint64_t project_uid, const Digest& c
     return store.catalog->Apply(change).status();
   }));
   if (!marked) return absl::OkStatus();
-  // From here on no commit can add a reference to it: each has the condition that the chunk is good.
-  SCONCE_ASSIGN_OR_RETURN(const std::vector<catalog::Owner> owners, OwnersOf(*store.catalog, project_uid, chunk));
-  for (const catalog::Owner& owner : owners) {
-    SCONCE_RETURN_IF_ERROR(QuarantineOwner(store, owner, [&](Damage& bad_chunks, bool&) {
-      const std::string digest(chunk.AsKey());
-      if (std::find(bad_chunks.begin(), bad_chunks.end(), digest) != bad_chunks.end()) return false;
-      *bad_chunks.Add() = digest;
-      return true;
-    }));
-  }
+  return QuarantineSharers(store, project_uid, chunk);
+}
+
+absl::Status QuarantineLostChunk(Store& store, uint64_t project_uid, const Digest& chunk,
+                                 const records::ChunkRecord& placeholder, const catalog::Condition& owner) {
+  catalog::ChangeSet change;
+  change.conditions.push_back(owner);
+  records::ChunkRecord record = placeholder;
+  record.set_blob_id(RawId(blob::BlobId()));
+  record.set_bad(true);
+  const std::string key = catalog::ChunkKey(project_uid, chunk);
+  change.conditions.push_back({key, std::nullopt});
+  change.puts.emplace_back(key, record.SerializeAsString());
+  const absl::Status applied = store.catalog->Apply(change).status();
+  if (catalog::FailedConditionKey(applied))
+    return absl::OkStatus();  // the owner was deleted, or a push brought the chunk, at this moment
+  SCONCE_RETURN_IF_ERROR(applied);
+  store.integrity.CountFailure();
+  return QuarantineSharers(store, project_uid, chunk);
+}
+
+absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner, const records::ManifestLocation& at) {
+  return QuarantineOwner(store, owner, &at, [&store](Damage&, bool& manifest_corrupt) {
+    if (std::exchange(manifest_corrupt, true)) return false;
+    store.integrity.CountFailure();
+    return true;
+  });
+}
+
+absl::Status HealChunkInPlace(Store& store, uint64_t project_uid, const Digest& chunk, const blob::BlobId& blob,
+                              int64_t offset) {
+  std::vector<RunName> runs;
+  SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
+    runs.clear();
+    SCONCE_ASSIGN_OR_RETURN(auto stored,
+                            ReadRecord<records::ChunkRecord>(*store.catalog, catalog::ChunkKey(project_uid, chunk)));
+    if (!stored || !stored->record.bad() || stored->record.blob_id() != RawId(blob) ||
+        stored->record.offset() != offset) {
+      return absl::OkStatus();
+    }
+    catalog::ChangeSet change;
+    change.conditions.push_back(stored->Unchanged());
+    stored->record.set_bad(false);
+    change.puts.emplace_back(stored->key, stored->record.SerializeAsString());
+    SCONCE_ASSIGN_OR_RETURN(runs, Heal(store, project_uid, {chunk}, change));
+    return store.catalog->Apply(change).status();
+  }));
+  Healed(store, runs);
   return absl::OkStatus();
 }
 
-absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner) {
-  return QuarantineOwner(store, owner,
-                         [](Damage&, bool& manifest_corrupt) { return !std::exchange(manifest_corrupt, true); });
+absl::Status HealManifestInPlace(Store& store, const catalog::Owner& owner, const records::ManifestLocation& at) {
+  std::optional<RunName> changed;
+  SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
+    catalog::ChangeSet change;
+    SCONCE_ASSIGN_OR_RETURN(
+        changed, EditOwner(
+                     store, owner, &at,
+                     [](Damage&, bool& manifest_corrupt) { return std::exchange(manifest_corrupt, false); }, change));
+    return changed ? store.catalog->Apply(change).status() : absl::OkStatus();
+  }));
+  if (changed) Healed(store, {*changed});
+  return absl::OkStatus();
+}
+
+void Healed(Store& store, absl::Span<const RunName> runs) {
+  if (runs.empty()) return;
+  store.integrity.Refresh(*store.catalog);
+  for (const RunName& run : runs) {
+    Log(Severity::kInfo, "healed", {{"project", run.project}, {"run", run.run}});
+    store.changes.Notify(run);
+  }
 }
 
 absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, absl::Span<const Digest> chunks,
@@ -175,7 +264,7 @@ absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, ab
                        bad_chunks.end());
       return bad_chunks.size() < before;
     };
-    SCONCE_ASSIGN_OR_RETURN(const std::optional<RunName> run, EditOwner(store, owner, heal, change));
+    SCONCE_ASSIGN_OR_RETURN(const std::optional<RunName> run, EditOwner(store, owner, nullptr, heal, change));
     if (run) runs.push_back(*run);
   }
   return runs;

@@ -20,13 +20,29 @@ namespace sconce::repository {
 absl::Status QuarantineChunk(Store& store, uint64_t project_uid, const Digest& chunk, const blob::BlobId& blob,
                              int64_t offset);
 
-// For a manifest whose bytes are wrong: quarantines its version or module for good.
-absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner);
+// For a manifest whose bytes are wrong: quarantines its version or module, unless its manifest stands elsewhere by now.
+// Safe to repeat.
+absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner, const records::ManifestLocation& at);
+
+// A chunk that there is no record of although somebody (`owner`, a condition that the owner is unchanged) needs it:
+// gives it one that says it is bad, so that a push of the content heals, and quarantines whoever refers to it.
+// `placeholder` has size and XXH3.
+absl::Status QuarantineLostChunk(Store& store, uint64_t project_uid, const Digest& chunk,
+                                 const records::ChunkRecord& placeholder, const catalog::Condition& owner);
+
+// The opposite of QuarantineChunk and QuarantineManifest, for bytes that were found right where they stand: somebody
+// put the file back from a backup, or it was the memory that was wrong. Nothing happens when they are not marked bad.
+absl::Status HealChunkInPlace(Store& store, uint64_t project_uid, const Digest& chunk, const blob::BlobId& blob,
+                              int64_t offset);
+absl::Status HealManifestInPlace(Store& store, const catalog::Owner& owner, const records::ManifestLocation& at);
 
 // Adds to the batch of a commit that stores `chunks` anew (all marked bad until now) what ends the quarantine of every
 // version and module that lacks nothing else. Returns the runs that change.
 absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, absl::Span<const Digest> chunks,
                                           catalog::ChangeSet& change);
+
+// To be called when such a batch was applied: tells everybody about the runs.
+void Healed(Store& store, absl::Span<const RunName> runs);
 
 // The version's entries in the metric index (none for NaN).
 std::vector<std::string> MetricKeys(uint64_t run_uid, const records::CheckpointRecord& record);

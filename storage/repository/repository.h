@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -102,6 +103,7 @@ struct RepositoryOptions {
   int ingest_buffers = 8;        // of 4 MiB each: full chunks being hashed and written, for all pushes
   int max_pushes = 64;  // at once, with streams of uploads; each may hold one more buffer. Beyond: SERVER_OVERLOADED
   int64_t min_free_bytes = int64_t{256} << 20;  // pushes are refused (DISK_FULL) when the disk has less
+  int64_t scrub_bytes_per_second = 0;           // at most, by the scrub in the background; 0: no scrub
   absl::Duration upload_ttl = absl::Hours(24);  // an upload not touched for so long is dropped
   // How fast compaction copies in the background; 0: no limit. CollectGarbage does not wait.
   int64_t compact_bytes_per_second = int64_t{64} << 20;
@@ -118,8 +120,42 @@ struct CollectReport {
   int64_t expired_uploads = 0;  // not touched for too long, or of deleted runs
 };
 
+// What to verify: a version (all three), a run with all in it, a project, or everything (all empty).
+struct VerifyScope {
+  std::string project;
+  std::string run;
+  std::string selector;
+};
+
+// A version or (version 0) a module.
+struct ObjectName {
+  RunName run;
+  int64_t version = 0;
+  std::string module;
+};
+
+struct VerifyProgress {
+  int64_t verified_bytes = 0, total_bytes = 0;  // about; equal at the end
+  int64_t blobs = 0, chunks = 0;                // compared so far
+  int64_t damaged_footers = 0;                  // blobs that serve but that a rebuild of the catalog could not use
+  std::vector<ObjectName> damaged;              // quarantined, now or before; those new since the last step
+  bool done = false;
+};
+
+// A verification under way: stored bytes, as the disk has them, against their digests, and the catalog against both.
+// What is damaged is quarantined, what is right again is healed. For one thread; ends before the repository.
+class Verification {
+ public:
+  virtual ~Verification() = default;
+  // Does a piece of the work: at most some 4 MiB, or one version. CATALOG_CORRUPT when the catalog itself is damaged.
+  virtual absl::StatusOr<VerifyProgress> Step() = 0;
+};
+
 struct RepositoryStats {
   int64_t projects = 0, runs = 0, checkpoints = 0, blobs = 0, physical_bytes = 0, free_bytes = 0;
+  // Since the start: versions committed, what they added to the disk and what they found there, what was collected.
+  int64_t commits = 0, stored_bytes = 0, deduplicated_bytes = 0, collected_bytes = 0;
+  std::optional<absl::Time> last_commit_time;
 };
 
 // Versioned checkpoints on disk: orders blob durability before the catalog's batch, so that what is visible is whole.
@@ -215,6 +251,15 @@ class Repository {
   // What CollectGarbage would do: deleted versions, blobs that would go and their bytes. Takes time by the number of
   // blobs.
   virtual absl::StatusOr<CollectReport> PreviewGarbage() = 0;
+
+  // Integrity. BeginVerify: RUN_NOT_FOUND and the other errors of a reference; a project nothing was pushed to is
+  // empty.
+  virtual absl::StatusOr<std::unique_ptr<Verification>> BeginVerify(const VerifyScope& scope) = 0;
+  virtual Integrity GetIntegrity() = 0;
+  // `listener` gets what is known of damage now, and after every change of it, on any thread; it must be quick and call
+  // nothing of the repository. Set once, before use.
+  virtual void SetIntegrityListener(std::function<void(const Integrity&)> listener) = 0;
+
   // `listener` runs after every change of a run's checkpoints or aliases, on a thread of the repository; it must be
   // quick. Set once, before use.
   virtual void SetChangeListener(std::function<void(const RunName&)> listener) = 0;

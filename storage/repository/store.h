@@ -17,8 +17,10 @@
 #include "storage/repository/contents_cache.h"
 #include "storage/repository/data_dir.h"
 #include "storage/repository/deletion_log.h"
+#include "storage/repository/integrity.h"
 #include "storage/repository/pin_table.h"
 #include "storage/repository/repository.h"
+#include "storage/repository/store_counters.h"
 
 namespace sconce::repository {
 
@@ -27,6 +29,9 @@ namespace sconce::repository {
 struct Store {
   RepositoryOptions options;  // the clock is set
   std::optional<DataDir> data_dir;
+  // Before the catalog, which tells them of its errors and changes.
+  IntegrityMonitor integrity;
+  StoreCounters counters;
   std::unique_ptr<catalog::Catalog> catalog;
   std::unique_ptr<blob::BlobStore> blobs;
   std::unique_ptr<DeletionLog> deletions;

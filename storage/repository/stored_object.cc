@@ -134,7 +134,7 @@ absl::StatusOr<std::shared_ptr<const Contents>> LoadFresh(Store& store, Find fin
   }
   if (!still_there) return MakeError(Reason::SERVER_OVERLOADED, "what the version needs is being moved; try again");
   if (damage.manifest) {
-    SCONCE_RETURN_IF_ERROR(QuarantineManifest(store, target.key.owner));
+    SCONCE_RETURN_IF_ERROR(QuarantineManifest(store, target.key.owner, target.manifest));
     return failure;
   }
   SCONCE_RETURN_IF_ERROR(QuarantineChunk(store, target.project_uid, *damage.chunk, damage.blob, damage.offset));

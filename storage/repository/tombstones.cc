@@ -23,14 +23,17 @@ void BuryCheckpoint(uint64_t project_uid, uint64_t run_uid, const records::Check
                     catalog::ChangeSet& change) {
   change.deletes.push_back(catalog::CheckpointKey(run_uid, record.version()));
   for (std::string& key : MetricKeys(run_uid, record)) change.deletes.push_back(std::move(key));
-  PutTombstone(project_uid, {catalog::Owner::Kind::kVersion, run_uid, static_cast<uint64_t>(record.version())},
-               record.manifest(), change);
+  const catalog::Owner owner{catalog::Owner::Kind::kVersion, run_uid, static_cast<uint64_t>(record.version())};
+  if (IsQuarantined(record)) change.deletes.push_back(catalog::QuarantineKey(owner));
+  PutTombstone(project_uid, owner, record.manifest(), change);
 }
 
 void BuryModule(uint64_t project_uid, uint64_t run_uid, const records::ModuleRecord& record,
                 catalog::ChangeSet& change) {
   change.deletes.push_back(catalog::ModuleKey(run_uid, record.module()));
-  PutTombstone(project_uid, {catalog::Owner::Kind::kModule, run_uid, record.uid()}, record.manifest(), change);
+  const catalog::Owner owner{catalog::Owner::Kind::kModule, run_uid, record.uid()};
+  if (IsDamaged(record)) change.deletes.push_back(catalog::QuarantineKey(owner));
+  PutTombstone(project_uid, owner, record.manifest(), change);
 }
 
 }  // namespace sconce::repository

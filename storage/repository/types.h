@@ -134,6 +134,16 @@ struct PushOptions {
   RequestKey request;
 };
 
+// What is known of damage.
+struct Integrity {
+  int64_t quarantined = 0;  // versions and modules, now
+  int64_t quarantined_versions = 0;
+  int64_t damaged_footers = 0;                // blobs that serve, but that a rebuild of the catalog could not use
+  bool catalog_corrupt = false;               // the catalog has answered that it is damaged, since the start
+  int64_t failures = 0;                       // chunks, manifests, footers and catalogs found damaged since the start
+  std::optional<absl::Time> last_scrub_time;  // when a round over everything ended, since the start
+};
+
 template <typename T>
 struct Page {
   std::vector<T> items;

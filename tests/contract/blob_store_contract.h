@@ -16,9 +16,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "base/error.h"
 #include "base/file_system.h"
 #include "storage/blob/blob_store.h"
+#include "storage/blob/footer.h"
 #include "tests/support/status_matchers.h"
 
 // What every BlobStore promises. A test program names its store with a harness and instantiates the suite:
@@ -459,6 +461,30 @@ TYPED_TEST_P(BlobStoreContract, ADamagedFooterIsNotGivenOut) {
   EXPECT_THAT(blob->Footer(), FailsWith(Reason::CHUNK_CORRUPT));
 }
 
+TYPED_TEST_P(BlobStoreContract, TheStoredFileIsWhatTheDiskHas) {
+  const BlobId id = this->Sealed(Pattern(10'000, 1), "the footer");
+  AlignedBuffer buffer(3 * kDirectAlignment);
+  {
+    const auto file = this->store().OpenStored(id);
+    ASSERT_OK(file);
+    const auto blob = this->store().Open(id);
+    ASSERT_OK(blob);
+    EXPECT_EQ((*file)->size_bytes(), (*blob)->size_bytes());
+    ASSERT_OK((*file)->ReadAt(0, absl::MakeSpan(buffer.data(), static_cast<size_t>(buffer.capacity()))));
+    EXPECT_EQ(Text(ByteSpan(buffer.data(), 10'000)), Pattern(10'000, 1));
+    ASSERT_OK((*file)->ReadAt((*file)->size_bytes() - kDirectAlignment,
+                              absl::MakeSpan(buffer.data(), static_cast<size_t>(kDirectAlignment))));
+    EXPECT_TRUE(absl::StartsWith(AsText(ByteSpan(buffer.data() + kDirectAlignment - kTrailerBytes, 8)), "SCNBLOB"));
+  }
+  this->harness_.CorruptByte(id, 100);
+  const auto file = this->store().OpenStored(id);
+  ASSERT_OK(file);
+  ASSERT_OK((*file)->ReadAt(0, absl::MakeSpan(buffer.data(), static_cast<size_t>(kDirectAlignment))));
+  EXPECT_NE(Text(ByteSpan(buffer.data(), 4096)), Pattern(10'000, 1).substr(0, 4096));
+  ASSERT_OK(this->store().Remove(id));
+  EXPECT_THAT(this->store().OpenStored(id), FailsWith(Reason::CHUNK_CORRUPT));
+}
+
 TYPED_TEST_P(BlobStoreContract, ReadingOutsideTheBlobFails) {
   const BlobId id = this->Sealed();
   ASSERT_OK_AND_ASSIGN(const std::shared_ptr<const Blob> blob, this->store().Open(id));
@@ -497,7 +523,7 @@ REGISTER_TYPED_TEST_SUITE_P(BlobStoreContract, WhatWasAppendedIsReadBack,
                             RecoverKeepsResumableBlobsThatAreNamed, StatsCountWhatTheBlobsTake,
                             RecoverKeepsTheKnownAndSetsTheRestAside, RecoverCountsWhatItSetAside,
                             SeveralThreadsAppendToOneBlob, SeveralThreadsSealAndOpenAtOnce, ADamagedFooterIsNotGivenOut,
-                            ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
+                            TheStoredFileIsWhatTheDiskHas, ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
 
 }  // namespace sconce::blob
 

@@ -201,11 +201,18 @@ TYPED_TEST_P(CatalogContract, WhatWasAppliedIsThereAfterReopening) {
   }
 }
 
+TYPED_TEST_P(CatalogContract, WhatNobodyDamagedVerifies) {
+  EXPECT_OK(this->catalog_->Verify());
+  ASSERT_OK(this->catalog_->Apply(Puts({{"xa", "1"}, {"xb", "2"}})));
+  EXPECT_OK(this->catalog_->Verify());
+}
+
 REGISTER_TYPED_TEST_SUITE_P(CatalogContract, GetFindsWhatWasPutAndNothingElse, MultiGetKeepsTheOrderOfItsKeys,
                             ScanVisitsTheHalfOpenRangeBothWays, ScanStopsWhenToldTo, DeletesAndPutsAreOneStep,
                             AFailedConditionNamesItsKeyAndChangesNothing, ConditionsThatHoldLetTheChangeThrough,
                             LogEntriesGetConsecutiveRevisions, ASnapshotDoesNotSeeLaterChanges,
-                            ConcurrentIncrementsLoseNothing, AHugeChangeIsOneStep, WhatWasAppliedIsThereAfterReopening);
+                            ConcurrentIncrementsLoseNothing, AHugeChangeIsOneStep, WhatWasAppliedIsThereAfterReopening,
+                            WhatNobodyDamagedVerifies);
 
 }  // namespace sconce::catalog
 

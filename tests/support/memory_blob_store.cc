@@ -69,6 +69,28 @@ class MemoryBlob final : public Blob {
   UniqueFd fd_;
 };
 
+// A blob's bytes as a file.
+class StoredFile final : public ReadableFile {
+ public:
+  explicit StoredFile(std::shared_ptr<const Blob> blob) : blob_(std::move(blob)) {}
+
+  int64_t size_bytes() const override { return blob_->size_bytes(); }
+  int64_t allocated_bytes() const override { return blob_->size_bytes(); }
+  absl::Status ReadAt(int64_t offset, absl::Span<uint8_t> out) const override {
+    SCONCE_ASSIGN_OR_RETURN(const ByteSpan bytes, blob_->Read(offset, static_cast<int64_t>(out.size())));
+    std::copy(bytes.begin(), bytes.end(), out.begin());
+    return absl::OkStatus();
+  }
+  absl::StatusOr<ByteSpan> Map() const override { return blob_->Read(0, blob_->size_bytes()); }
+  absl::Status Populate(int64_t offset, int64_t size_bytes) const override {
+    return blob_->Read(offset, size_bytes).status();
+  }
+  int fd() const override { return blob_->fd(); }
+
+ private:
+  const std::shared_ptr<const Blob> blob_;
+};
+
 }  // namespace
 
 class MemoryBlobWriter final : public BlobWriter {
@@ -219,6 +241,11 @@ absl::StatusOr<std::shared_ptr<const Blob>> MemoryBlobStore::Open(const BlobId& 
   const auto found = sealed_.find(id);
   if (found != sealed_.end()) return found->second;
   return MakeError(Reason::CHUNK_CORRUPT, absl::StrCat("blob ", id.Hex(), " is missing"), {{"blob", id.Hex()}});
+}
+
+absl::StatusOr<std::shared_ptr<const ReadableFile>> MemoryBlobStore::OpenStored(const BlobId& id) {
+  SCONCE_ASSIGN_OR_RETURN(std::shared_ptr<const Blob> blob, Open(id));
+  return std::make_shared<const StoredFile>(std::move(blob));
 }
 
 absl::Status MemoryBlobStore::Remove(const BlobId& id) {

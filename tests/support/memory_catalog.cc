@@ -90,6 +90,16 @@ std::unique_ptr<CatalogReader> MemoryCatalog::Snapshot() const {
   return std::make_unique<FrozenCatalog>(Current());
 }
 
+absl::Status MemoryCatalog::Verify() const {
+  MutexLock lock(&mu_);
+  return verify_failure_;
+}
+
+void MemoryCatalog::FailVerifyForTest(absl::Status status) {
+  MutexLock lock(&mu_);
+  verify_failure_ = std::move(status);
+}
+
 void MemoryCatalog::FailApplyForTest(absl::Status status, int spared) {
   MutexLock lock(&mu_);
   failure_ = std::move(status);

@@ -22,7 +22,11 @@ class MemoryCatalog final : public Catalog {
   absl::Status Scan(absl::string_view begin, absl::string_view end, bool reverse,
                     absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) const override;
   absl::StatusOr<int64_t> Apply(const ChangeSet& change) override;
+  absl::Status Verify() const override;
   std::unique_ptr<CatalogReader> Snapshot() const override;
+
+  // What Verify says from now on.
+  void FailVerifyForTest(absl::Status status);
 
   // Every following Apply, but for the next `spared`, fails with this status and changes nothing; OK ends it.
   void FailApplyForTest(absl::Status status, int spared = 0);
@@ -36,6 +40,7 @@ class MemoryCatalog final : public Catalog {
   mutable bool handed_out_ ABSL_GUARDED_BY(mu_) = false;
   int64_t revision_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
+  absl::Status verify_failure_ ABSL_GUARDED_BY(mu_);
   int spared_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

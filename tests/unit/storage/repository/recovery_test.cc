@@ -30,6 +30,7 @@ class DyingCatalog final : public catalog::Catalog {
     }
     return real_->Apply(change);
   }
+  absl::Status Verify() const override { return real_->Verify(); }
   std::unique_ptr<catalog::CatalogReader> Snapshot() const override { return real_->Snapshot(); }
 
  private:
