@@ -12,6 +12,7 @@ find_package(Protobuf REQUIRED)  # the FindProtobuf module: Debian ships no CMak
 find_package(RocksDB CONFIG REQUIRED)
 if(NOT SCONCE_STORAGE_ONLY)
   find_package(gRPC CONFIG REQUIRED)
+  find_package(prometheus-cpp CONFIG REQUIRED)
 endif()
 if(SCONCE_BUILD_TESTS)
   find_package(GTest REQUIRED)

@@ -77,7 +77,14 @@ absl::Status SetListen(const std::vector<std::string>& values, ServerConfig& con
 }
 
 absl::Status SetMetricsListen(const std::vector<std::string>& values, ServerConfig& config) {
+  if (values[0] == "none") {
+    config.metrics_listen.clear();
+    return absl::OkStatus();
+  }
   SCONCE_RETURN_IF_ERROR(CheckAddress(values[0]));
+  if (absl::StartsWith(values[0], "unix:")) {
+    return MakeError(Reason::CONFIG_INVALID, absl::StrCat(Quoted(values[0]), ": metrics are served on HOST:PORT only"));
+  }
   config.metrics_listen = values[0];
   return absl::OkStatus();
 }
@@ -112,11 +119,14 @@ constexpr Setting kSettings[] = {
      SetBytes<&ServerConfig::compact_bytes_per_second>},
     {"Where things are", "upload-ttl", "TIME", "24h", "an upload that nobody goes on with for so long is dropped",
      SetUploadTtl},
+    {"Where things are", "scrub-rate", "SIZE", "20MiB",
+     "how much a second the scrub reads of what is stored; 0: no scrub",
+     SetBytes<&ServerConfig::scrub_bytes_per_second>},
     {"Where things are", "worker", "FILE", "beside sconced", "the program that runs models, sconce-torch-worker",
      SetText<&ServerConfig::worker>},
     {"Network", "listen", "ADDRESS", "127.0.0.1:7433", "HOST:PORT or unix:PATH; port 0 takes any free one; repeatable",
      SetListen, true},
-    {"Network", "metrics-listen", "ADDRESS", "127.0.0.1:7434", "for the release that serves metrics; no effect yet",
+    {"Network", "metrics-listen", "ADDRESS", "127.0.0.1:7434", "HOST:PORT of /metrics for Prometheus, or none",
      SetMetricsListen},
     {"Log", "log-format", "FORMAT", "json", "of the lines on stderr: json or text", SetLogFormat},
     {"Log", "log-level", "LEVEL", "info", "the least that is logged: info, warn or error", SetLogLevel},

@@ -20,9 +20,10 @@ struct ServerConfig {
   int64_t min_free_bytes = int64_t{256} << 20;
   int64_t compact_bytes_per_second = int64_t{64} << 20;  // 0: no limit
   absl::Duration upload_ttl = absl::Hours(24);
+  int64_t scrub_bytes_per_second = int64_t{20} << 20;  // 0: no scrub
 
   std::vector<std::string> listen = {"127.0.0.1:7433"};
-  std::string metrics_listen = "127.0.0.1:7434";  // kept for the release that serves metrics
+  std::string metrics_listen = "127.0.0.1:7434";  // HOST:PORT; "": none
 
   LogFormat log_format = LogFormat::kJson;
   Severity log_level = Severity::kInfo;

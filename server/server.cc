@@ -17,8 +17,11 @@
 #include "proto/wire/limits.h"
 #include "server/inference/model_manager.h"
 #include "server/inference/worker_runtime.h"
+#include "server/observability/metrics_endpoint.h"
+#include "server/observability/process_metrics.h"
 #include "server/repository_weights.h"
 #include "server/rpc/runtime.h"
+#include "server/rpc_metrics.h"
 #include "server/services/admin_service.h"
 #include "server/services/channelz_service.h"
 #include "server/services/checkpoint_service.h"
@@ -28,6 +31,7 @@
 #include "server/services/reflection_service.h"
 #include "server/services/transfer_service.h"
 #include "server/services/unknown_method_service.h"
+#include "server/store_metrics.h"
 #include "storage/repository/repository.h"
 
 namespace sconce {
@@ -44,6 +48,9 @@ const std::vector<std::string>& ServiceNames() {
   };
   return names;
 }
+
+// What health answers for besides: NOT_SERVING while anything stored is known to be damaged.
+constexpr char kIntegrity[] = "sconce.v1.integrity";
 
 // "127.0.0.1:0" with the port it got.
 std::string WithPort(const std::string& address, int port) {
@@ -82,16 +89,47 @@ struct Server::Parts {
   std::unique_ptr<RepositoryWeights> weights;
   std::unique_ptr<inference::WorkerRuntime> workers;
   std::unique_ptr<inference::ModelManager> models;
+  RpcMetrics rpc_metrics;
   std::unique_ptr<rpc::CallRuntime> runtime;
   std::unique_ptr<services::HealthService> health;
+  std::unique_ptr<observability::MetricsEndpoint> metrics;
   std::vector<std::unique_ptr<grpc::Service>> services;
   std::unique_ptr<grpc::CallbackGenericService> unknown_methods;
   std::unique_ptr<grpc::Server> grpc_server;
   std::vector<std::string> addresses;
   bool drained = false;
 
+  ~Parts() {
+    if (repository != nullptr) repository->SetIntegrityListener([](const repository::Integrity&) {});
+  }
+
   absl::Status Listen();
+  absl::Status ServeMetrics();
+  void WatchIntegrity();
 };
+
+absl::Status Server::Parts::ServeMetrics() {
+  if (config.metrics_listen.empty()) return absl::OkStatus();
+  const auto collect = [this] {
+    std::vector<observability::Family> families = StoreMetrics(*repository);
+    for (auto more : {rpc_metrics.Collect(), observability::ProcessMetrics()}) {
+      families.insert(families.end(), more.begin(), more.end());
+    }
+    return families;
+  };
+  SCONCE_ASSIGN_OR_RETURN(metrics, observability::MetricsEndpoint::Start(config.metrics_listen, collect));
+  Log(Severity::kInfo, "metrics", {{"address", WithPort(config.metrics_listen, metrics->port())}});
+  return absl::OkStatus();
+}
+
+// A quarantined version does not make the server unwell: the others are served. A damaged catalog makes the transfers
+// so; the rest, and the server as a whole, go on, since some of it can still be read and a restart does not help.
+void Server::Parts::WatchIntegrity() {
+  repository->SetIntegrityListener([this](const repository::Integrity& state) {
+    health->SetHealthy(kIntegrity, state.quarantined == 0 && state.damaged_footers == 0 && !state.catalog_corrupt);
+    health->SetHealthy("sconce.v1.TransferService", !state.catalog_corrupt);
+  });
+}
 
 absl::Status Server::Parts::Listen() {
   grpc::ServerBuilder builder;
@@ -136,6 +174,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   storage.min_free_bytes = config.min_free_bytes;
   storage.compact_bytes_per_second = config.compact_bytes_per_second;
   storage.upload_ttl = config.upload_ttl;
+  storage.scrub_bytes_per_second = config.scrub_bytes_per_second;
   SCONCE_ASSIGN_OR_RETURN(parts->repository, repository::Repository::Open(storage));
 
   parts->weights = std::make_unique<RepositoryWeights>(*parts->repository);
@@ -148,6 +187,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   rpc::RuntimeOptions calls;
   calls.unary_threads = config.unary_threads;
   calls.stream_threads = config.stream_threads;
+  calls.observer = &parts->rpc_metrics;
   parts->runtime = std::make_unique<rpc::CallRuntime>(calls);
 
   rpc::CallRuntime& runtime = *parts->runtime;
@@ -157,7 +197,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   const bool local =
       std::all_of(config.listen.begin(), config.listen.end(), [](const auto& a) { return IsLocalAddress(a); });
   if (!local) names.erase(names.begin());
-  parts->health = std::make_unique<services::HealthService>(runtime, names);
+  std::vector<std::string> healthy = names;
+  healthy.emplace_back(kIntegrity);
+  parts->health = std::make_unique<services::HealthService>(runtime, healthy);
+  parts->WatchIntegrity();
   const inference::ModelManager& models = *parts->models;
   parts->services.push_back(services::MakeCheckpointService(
       runtime, repository, [&models](const repository::RunName& run, const std::string& module) {
@@ -175,6 +218,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   // Models load in the background: the store answers at once.
   SCONCE_RETURN_IF_ERROR(parts->models->Restore());
   SCONCE_RETURN_IF_ERROR(parts->Listen());
+  SCONCE_RETURN_IF_ERROR(parts->ServeMetrics());
   parts->health->SetServing(true);
   return std::unique_ptr<Server>(new Server(std::move(parts)));
 }
@@ -200,11 +244,13 @@ void Server::Drain(const std::function<void(absl::Duration)>& wait) {
                               absl::ToChronoMicroseconds(parts.config.drain_timeout));
   parts.grpc_server->Wait();
   parts.grpc_server.reset();
+  parts.metrics.reset();
   parts.services.clear();
   parts.runtime.reset();
   parts.models.reset();
   parts.workers.reset();
   parts.weights.reset();
+  parts.repository->SetIntegrityListener([](const repository::Integrity&) {});
   parts.repository.reset();
 }
 

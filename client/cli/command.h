@@ -56,6 +56,7 @@ Command HealthCommand();
 Command StatsCommand();
 Command AdminStatsCommand();
 Command AdminGcCommand();
+Command AdminVerifyCommand();
 
 }  // namespace sconce::cli
 

@@ -24,7 +24,7 @@ std::vector<Command> AllCommands() {
           UpdateCommand(),   RmCommand(),          AliasCommand(),      AliasRmCommand(),    RunsCommand(),
           RunSetCommand(),   RunRmCommand(),       ModulePushCommand(), ModulePullCommand(), ModuleLsCommand(),
           ModuleRmCommand(), ModelDeployCommand(), ModelLsCommand(),    ModelRmCommand(),    InferCommand(),
-          HealthCommand(),   StatsCommand(),       AdminStatsCommand(), AdminGcCommand()};
+          HealthCommand(),   StatsCommand(),       AdminStatsCommand(), AdminGcCommand(),    AdminVerifyCommand()};
 }
 
 namespace {

@@ -98,6 +98,19 @@ SCONCE_CLIENT_DELETE_(DeleteModule, checkpoints, v1::CheckpointService, v1::Dele
 SCONCE_CLIENT_DELETE_(UndeployModel, models, v1::ModelService, v1::UndeployModelRequest)
 #undef SCONCE_CLIENT_DELETE_
 
+absl::StatusOr<v1::VerifyResponse> Client::Verify(const v1::VerifyRequest& request, const Progress& progress) {
+  grpc::ClientContext context;  // no deadline: it takes as long as there are bytes
+  const auto stream = state_->admin->Verify(&context, request);
+  v1::VerifyResponse message, result;
+  while (stream->Read(&message)) {
+    if (progress) progress(message.verified_bytes(), message.total_bytes());
+    message.mutable_quarantined()->MergeFrom(result.quarantined());
+    result.Swap(&message);
+  }
+  SCONCE_RETURN_IF_ERROR(wire::FromGrpcStatus(stream->Finish()));
+  return result;
+}
+
 absl::Status Client::CheckHealth(absl::string_view service) {
   health::Health::Stub stub(state_->connection.channel());
   health::HealthCheckRequest request;

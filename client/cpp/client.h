@@ -104,6 +104,9 @@ class Client {
   absl::StatusOr<inference::ModelMetadataResponse> GetModelMetadata(const inference::ModelMetadataRequest& request);
 
   absl::StatusOr<v1::Stats> GetStats(const v1::GetStatsRequest& request);
+  // Waits for the end of the verification. `quarantined` of the result has all of them, and the numbers are the final
+  // ones.
+  absl::StatusOr<v1::VerifyResponse> Verify(const v1::VerifyRequest& request, const Progress& progress = nullptr);
   absl::StatusOr<v1::CollectGarbageResponse> CollectGarbage(const v1::CollectGarbageRequest& request);
   // OK when the server says SERVING for `service` ("" is the server as a whole); SERVER_UNREACHABLE, or UNAVAILABLE
   // when it says otherwise.

@@ -9,6 +9,7 @@
 #include "sconce/v1/admin_service.grpc.pb.h"
 #include "server/rpc/unary.h"
 #include "server/rpc/unimplemented.h"
+#include "server/services/admin_calls.h"
 #include "storage/repository/repository.h"
 
 namespace sconce::services {
@@ -36,9 +37,8 @@ class AdminService final : public v1::AdminService::CallbackService {
                             [this](rpc::CallScope&, const v1::CollectGarbageRequest& asked,
                                    v1::CollectGarbageResponse& out) { return Collect(asked, out); });
   }
-  grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(Context* context, const v1::VerifyRequest*) override {
-    return new rpc::NotImplementedStream<grpc::ServerWriteReactor<v1::VerifyResponse>>(
-        runtime_, context, {kService, "Verify", rpc::CallKind::kServerStream});
+  grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(Context* context, const v1::VerifyRequest* request) override {
+    return StartVerify(runtime_, repository_, context, request);
   }
   grpc::ServerUnaryReactor* Backup(Context* context, const v1::BackupRequest*, v1::BackupResponse*) override {
     return rpc::NotImplementedUnary(runtime_, context, {kService, "Backup"},
@@ -54,6 +54,7 @@ class AdminService final : public v1::AdminService::CallbackService {
     SCONCE_ASSIGN_OR_RETURN(const repository::CollectReport report,
                             request.validate_only() ? repository_.PreviewGarbage() : repository_.CollectGarbage());
     response.set_removed_blobs(report.removed_blobs);
+    response.set_compacted_blobs(report.compacted_blobs);
     response.set_freed_bytes(report.freed_bytes);
     return absl::OkStatus();
   }

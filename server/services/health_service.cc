@@ -58,6 +58,7 @@ class HealthService::Impl final : public grpc::health::v1::Health::CallbackServi
                                                        const HealthCheckRequest* request) override;
 
   void SetServing(bool serving) ABSL_LOCKS_EXCLUDED(mu_);
+  void SetHealthy(const std::string& service, bool healthy) ABSL_LOCKS_EXCLUDED(mu_);
   void EndWatches() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
@@ -66,7 +67,7 @@ class HealthService::Impl final : public grpc::health::v1::Health::CallbackServi
   void Forget(Watcher* watcher) ABSL_LOCKS_EXCLUDED(mu_);
   HealthCheckResponse::ServingStatus StateOf(const std::string& service) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (services_.count(service) == 0) return HealthCheckResponse::SERVICE_UNKNOWN;
-    return serving_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
+    return serving_ && unhealthy_.count(service) == 0 ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
   }
 
   rpc::CallRuntime& runtime_;
@@ -74,6 +75,7 @@ class HealthService::Impl final : public grpc::health::v1::Health::CallbackServi
   // Taken before a Watcher's, and held while watchers are told, which keeps them alive: what that does never blocks.
   Mutex mu_;
   bool serving_ ABSL_GUARDED_BY(mu_) = false;
+  std::set<std::string> unhealthy_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mu_);
 };
@@ -160,6 +162,12 @@ void HealthService::Impl::SetServing(bool serving) {
   for (Watcher* watcher : watchers_) watcher->Tell(StateOf(watcher->service()));
 }
 
+void HealthService::Impl::SetHealthy(const std::string& service, bool healthy) {
+  MutexLock lock(&mu_);
+  if (healthy ? unhealthy_.erase(service) == 0 : !unhealthy_.insert(service).second) return;
+  for (Watcher* watcher : watchers_) watcher->Tell(StateOf(watcher->service()));
+}
+
 void HealthService::Impl::EndWatches() {
   MutexLock lock(&mu_);
   ended_ = true;
@@ -179,6 +187,9 @@ grpc::Service* HealthService::service() {
 }
 void HealthService::SetServing(bool serving) {
   impl_->SetServing(serving);
+}
+void HealthService::SetHealthy(const std::string& service, bool healthy) {
+  impl_->SetHealthy(service, healthy);
 }
 void HealthService::EndWatches() {
   impl_->EndWatches();

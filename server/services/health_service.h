@@ -26,6 +26,9 @@ class HealthService {
 
   // Sets all services at once and tells those who watch.
   void SetServing(bool serving);
+  // Whether one of the named services is well; all are at first. One that is not stays NOT_SERVING, whatever the others
+  // and the server as a whole say.
+  void SetHealthy(const std::string& service, bool healthy);
   // Ends the watches with SERVER_DRAINING once they have been told the state of now: they never end by themselves, and
   // a server that shuts down would wait for them. New ones end likewise.
   void EndWatches();

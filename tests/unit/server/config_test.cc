@@ -138,6 +138,7 @@ TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
   for (const char* name : {"--data-dir", "--listen", "--metrics-listen", "--log-format", "--log-level",
                            "--grace-period", "--drain-timeout", "--unary-threads", "--stream-threads",
                            "--ingest-threads", "--worker", "--min-free-bytes", "--compact-rate", "--upload-ttl",
+                           "--ingest-threads", "--worker", "--min-free-bytes", "--compact-rate", "--scrub-rate",
                            "--config", "--version", "127.0.0.1:7433", "./sconce-data", "SCONCE_DATA_DIR"}) {
     EXPECT_THAT(help, HasSubstr(name));
   }
@@ -148,6 +149,7 @@ TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
   // Each setting given as the help shows it changes nothing.
   for (const char* pair :
        {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "upload-ttl 24h",
+       {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "scrub-rate 20MiB",
         "listen 127.0.0.1:7433", "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info",
         "grace-period 0s", "drain-timeout 30s", "unary-threads 4", "stream-threads 4", "ingest-threads 2"}) {
     const std::vector<std::string> parts = absl::StrSplit(pair, ' ');
@@ -159,6 +161,7 @@ TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
     EXPECT_EQ(config.min_free_bytes, defaults.min_free_bytes);
     EXPECT_EQ(config.compact_bytes_per_second, defaults.compact_bytes_per_second);
     EXPECT_EQ(config.upload_ttl, defaults.upload_ttl);
+    EXPECT_EQ(config.scrub_bytes_per_second, defaults.scrub_bytes_per_second);
     EXPECT_EQ(config.listen, defaults.listen);
     EXPECT_EQ(config.metrics_listen, defaults.metrics_listen);
     EXPECT_EQ(config.log_format, defaults.log_format);
