@@ -148,8 +148,7 @@ TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
 TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
   // Each setting given as the help shows it changes nothing.
   for (const char* pair :
-       {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "upload-ttl 24h",
-       {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "scrub-rate 20MiB",
+       {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "upload-ttl 24h", "scrub-rate 20MiB",
         "listen 127.0.0.1:7433", "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info",
         "grace-period 0s", "drain-timeout 30s", "unary-threads 4", "stream-threads 4", "ingest-threads 2"}) {
     const std::vector<std::string> parts = absl::StrSplit(pair, ' ');
