@@ -69,6 +69,7 @@ namespace sconce {
   X(FailedPrecondition, PARTS_OVERLAP)             \
   X(FailedPrecondition, PARTS_INCOMPLETE)          \
   X(OutOfRange, OFFSET_OUT_OF_RANGE)               \
+  X(OutOfRange, REVISION_NOT_KEPT)                 \
   X(Aborted, PLAN_CHANGED)                         \
   X(DataLoss, CHUNK_CORRUPT)                       \
   /* inference */                                  \

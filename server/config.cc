@@ -64,6 +64,23 @@ absl::Status SetUploadTtl(const std::vector<std::string>& values, ServerConfig& 
                    absl::StrCat(Quoted(values[0]), " is too short for an upload that goes on; give at least 5m"));
 }
 
+absl::Status SetChangeLogAge(const std::vector<std::string>& values, ServerConfig& config) {
+  constexpr int kMaxHours = 24 * 3660;
+  absl::Duration age;
+  if (!absl::ParseDuration(values[0], &age) || age < absl::ZeroDuration() || age > absl::Hours(kMaxHours)) {
+    return MakeError(Reason::CONFIG_INVALID, absl::StrCat(Quoted(values[0]), " is not a duration from 0 to ", kMaxHours,
+                                                          "h; write it with a unit, such as 168h"));
+  }
+  config.change_log_age = age;
+  return absl::OkStatus();
+}
+
+absl::Status SetHeartbeat(const std::vector<std::string>& values, ServerConfig& config) {
+  SCONCE_ASSIGN_OR_RETURN(config.heartbeat_interval, ParsePositiveDuration(values[0]));
+  if (config.heartbeat_interval >= absl::Milliseconds(100)) return absl::OkStatus();
+  return MakeError(Reason::CONFIG_INVALID, absl::StrCat(Quoted(values[0]), " is too often; give 100ms or more"));
+}
+
 absl::Status SetListen(const std::vector<std::string>& values, ServerConfig& config) {
   config.listen.clear();
   for (const std::string& value : values) {
@@ -134,6 +151,10 @@ constexpr Setting kSettings[] = {
      SetDuration<&ServerConfig::grace_period>},
     {"Stopping", "drain-timeout", "TIME", "30s", "then, how long calls under way may take before they are cancelled",
      SetDuration<&ServerConfig::drain_timeout>},
+    {"Watches", "change-log-entries", "N", "1000000", "of the change log, which watches resume from, keep the newest N",
+     SetCount<&ServerConfig::change_log_entries, 1, 1'000'000'000>},
+    {"Watches", "change-log-age", "TIME", "168h", "and what is younger than this", SetChangeLogAge},
+    {"Watches", "heartbeat-interval", "TIME", "15s", "how often a quiet watch is told that it is alive", SetHeartbeat},
     {"Threads", "unary-threads", "N", "4", "for small calls", SetCount<&ServerConfig::unary_threads, 1, 256>},
     {"Threads", "stream-threads", "N", "4", "for the steps of transfers",
      SetCount<&ServerConfig::stream_threads, 1, 256>},

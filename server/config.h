@@ -31,6 +31,10 @@ struct ServerConfig {
   absl::Duration grace_period = absl::ZeroDuration();
   absl::Duration drain_timeout = absl::Seconds(30);
 
+  int change_log_entries = 1'000'000;
+  absl::Duration change_log_age = absl::Hours(168);
+  absl::Duration heartbeat_interval = absl::Seconds(15);
+
   int unary_threads = 4;
   int stream_threads = 4;
   int ingest_threads = 2;

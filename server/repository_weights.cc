@@ -115,6 +115,7 @@ struct RepositoryWeights::Hooks {
   Mutex mu;  // held while a hook runs, so that none runs after it was taken away
   std::function<void(const RunId&)> changed ABSL_GUARDED_BY(mu);
   std::function<bool(const RunId&, int64_t)> serves ABSL_GUARDED_BY(mu);
+  bool taken_away ABSL_GUARDED_BY(mu) = false;  // nobody can say any more what is served: nothing is deleted
 };
 
 RepositoryWeights::RepositoryWeights(repository::Repository& repository)
@@ -125,7 +126,7 @@ RepositoryWeights::RepositoryWeights(repository::Repository& repository)
   });
   repository_.SetProtector([hooks = hooks_](const repository::RunName& run, int64_t version) {
     MutexLock lock(&hooks->mu);
-    return hooks->serves && hooks->serves(ToRunId(run), version);
+    return hooks->serves ? hooks->serves(ToRunId(run), version) : hooks->taken_away;
   });
 }
 
@@ -178,6 +179,7 @@ absl::Status RepositoryWeights::DeleteDeployment(const std::string& model) {
 void RepositoryWeights::SetHooks(std::function<void(const RunId&)> changed,
                                  std::function<bool(const RunId&, int64_t)> serves) {
   MutexLock lock(&hooks_->mu);
+  hooks_->taken_away = hooks_->serves && !serves;
   hooks_->changed = std::move(changed);
   hooks_->serves = std::move(serves);
 }

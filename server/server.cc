@@ -31,6 +31,7 @@
 #include "server/services/reflection_service.h"
 #include "server/services/transfer_service.h"
 #include "server/services/unknown_method_service.h"
+#include "server/services/watch_hub.h"
 #include "server/store_metrics.h"
 #include "storage/repository/repository.h"
 
@@ -93,6 +94,7 @@ struct Server::Parts {
   std::unique_ptr<rpc::CallRuntime> runtime;
   std::unique_ptr<services::HealthService> health;
   std::unique_ptr<observability::MetricsEndpoint> metrics;
+  std::unique_ptr<services::WatchHub> watches;
   std::vector<std::unique_ptr<grpc::Service>> services;
   std::unique_ptr<grpc::CallbackGenericService> unknown_methods;
   std::unique_ptr<grpc::Server> grpc_server;
@@ -175,6 +177,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   storage.compact_bytes_per_second = config.compact_bytes_per_second;
   storage.upload_ttl = config.upload_ttl;
   storage.scrub_bytes_per_second = config.scrub_bytes_per_second;
+  storage.change_log_entries = config.change_log_entries;
+  storage.change_log_age = config.change_log_age;
   SCONCE_ASSIGN_OR_RETURN(parts->repository, repository::Repository::Open(storage));
 
   parts->weights = std::make_unique<RepositoryWeights>(*parts->repository);
@@ -201,9 +205,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   healthy.emplace_back(kIntegrity);
   parts->health = std::make_unique<services::HealthService>(runtime, healthy);
   parts->WatchIntegrity();
+  parts->watches =
+      std::make_unique<services::WatchHub>(runtime, repository, services::WatchOptions{config.heartbeat_interval});
   const inference::ModelManager& models = *parts->models;
   parts->services.push_back(services::MakeCheckpointService(
-      runtime, repository, [&models](const repository::RunName& run, const std::string& module) {
+      runtime, repository, *parts->watches, [&models](const repository::RunName& run, const std::string& module) {
         return DeploymentOf(models, {run.project, run.run}, module);
       }));
   parts->services.push_back(services::MakeTransferService(runtime, repository));
@@ -217,6 +223,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
 
   // Models load in the background: the store answers at once.
   SCONCE_RETURN_IF_ERROR(parts->models->Restore());
+  repository.StartRetention();  // now that it is known what is deployed
   SCONCE_RETURN_IF_ERROR(parts->Listen());
   SCONCE_RETURN_IF_ERROR(parts->ServeMetrics());
   parts->health->SetServing(true);
@@ -239,6 +246,7 @@ void Server::Drain(const std::function<void(absl::Duration)>& wait) {
   if (parts.config.grace_period > absl::ZeroDuration()) wait(parts.config.grace_period);
   parts.runtime->StartDraining();
   parts.health->EndWatches();
+  parts.watches->EndWatches();
   parts.workers->CancelLoads();  // a deployment under way ends now, not after its minute
   parts.grpc_server->Shutdown(std::chrono::system_clock::now() +
                               absl::ToChronoMicroseconds(parts.config.drain_timeout));
@@ -246,6 +254,7 @@ void Server::Drain(const std::function<void(absl::Duration)>& wait) {
   parts.grpc_server.reset();
   parts.metrics.reset();
   parts.services.clear();
+  parts.watches.reset();
   parts.runtime.reset();
   parts.models.reset();
   parts.workers.reset();

@@ -68,6 +68,8 @@ SCONCE_CLIENT_CALL_(GetModelMetadata, inference, inference::GRPCInferenceService
                     inference::ModelMetadataRequest, inference::ModelMetadataResponse, true)
 SCONCE_CLIENT_CALL_(CollectGarbage, admin, v1::AdminService, CollectGarbage, v1::CollectGarbageRequest,
                     v1::CollectGarbageResponse, true)
+SCONCE_CLIENT_CALL_(PreviewRetention, admin, v1::AdminService, PreviewRetention, v1::PreviewRetentionRequest,
+                    v1::PreviewRetentionResponse, true)
 SCONCE_CLIENT_CALL_(GetUpload, transfer, v1::TransferService, GetUpload, v1::GetUploadRequest, v1::Upload, true)
 SCONCE_CLIENT_CALL_(CommitUpload, transfer, v1::TransferService, CommitUpload, v1::CommitUploadRequest, v1::Checkpoint,
                     true)

@@ -92,6 +92,11 @@ class Client {
   absl::StatusOr<v1::ListAliasesResponse> ListAliases(const v1::ListAliasesRequest& request);
   absl::Status DeleteAlias(const v1::DeleteAliasRequest& request);
 
+  // Calls `on_message` with every change and heartbeat, on this thread, until it returns false (then OK) or the watch
+  // fails. A broken stream is continued after the last revision seen, as the retry policy says.
+  absl::Status WatchCheckpoints(v1::WatchCheckpointsRequest request,
+                                const std::function<bool(const v1::WatchCheckpointsResponse&)>& on_message);
+
   absl::StatusOr<v1::Module> GetModule(const v1::GetModuleRequest& request);
   absl::StatusOr<v1::ListModulesResponse> ListModules(const v1::ListModulesRequest& request);
   absl::Status DeleteModule(const v1::DeleteModuleRequest& request);
@@ -108,6 +113,7 @@ class Client {
   // ones.
   absl::StatusOr<v1::VerifyResponse> Verify(const v1::VerifyRequest& request, const Progress& progress = nullptr);
   absl::StatusOr<v1::CollectGarbageResponse> CollectGarbage(const v1::CollectGarbageRequest& request);
+  absl::StatusOr<v1::PreviewRetentionResponse> PreviewRetention(const v1::PreviewRetentionRequest& request);
   // OK when the server says SERVING for `service` ("" is the server as a whole); SERVER_UNREACHABLE, or UNAVAILABLE
   // when it says otherwise.
   absl::Status CheckHealth(absl::string_view service);

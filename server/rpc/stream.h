@@ -70,6 +70,18 @@ class StreamCall : public GrpcReactor {
     return queued;
   }
 
+  // For work on a thread of somebody else: from Hold until Release, which it must call once, the call cannot end and
+  // writes may be started, as in a task of RunBlocking. False when the call is ending: then there is nothing to
+  // release.
+  bool Hold() ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(&mu_);
+    if (result_.has_value()) return false;
+    ++tasks_;
+    return true;
+  }
+  // The object may be gone when it returns.
+  void Release() ABSL_LOCKS_EXCLUDED(mu_) { TaskDone(std::nullopt); }
+
   // The call is over with `status`. Later ones are ignored.
   void FinishOnce(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_) {
     {

@@ -10,6 +10,7 @@
 #include "server/rpc/unary.h"
 #include "server/rpc/unimplemented.h"
 #include "server/services/admin_calls.h"
+#include "server/services/admin_retention.h"
 #include "storage/repository/repository.h"
 
 namespace sconce::services {
@@ -44,9 +45,13 @@ class AdminService final : public v1::AdminService::CallbackService {
     return rpc::NotImplementedUnary(runtime_, context, {kService, "Backup"},
                                     "stop the server and copy its data directory");
   }
-  grpc::ServerUnaryReactor* PreviewRetention(Context* context, const v1::PreviewRetentionRequest*,
-                                             v1::PreviewRetentionResponse*) override {
-    return rpc::NotImplementedUnary(runtime_, context, {kService, "PreviewRetention"}, "nothing is retired yet");
+  grpc::ServerUnaryReactor* PreviewRetention(Context* context, const v1::PreviewRetentionRequest* request,
+                                             v1::PreviewRetentionResponse* response) override {
+    return rpc::HandleUnary(
+        runtime_, context, {kService, "PreviewRetention"}, request, response,
+        [this](rpc::CallScope& scope, const v1::PreviewRetentionRequest& asked, v1::PreviewRetentionResponse& out) {
+          return services::PreviewRetention(repository_, scope, asked, out);
+        });
   }
 
  private:

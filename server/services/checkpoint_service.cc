@@ -9,6 +9,7 @@
 #include "server/rpc/unimplemented.h"
 #include "server/services/checkpoint_calls.h"
 #include "server/services/plan_calls.h"
+#include "server/services/watch_hub.h"
 
 namespace sconce::services {
 namespace {
@@ -18,8 +19,8 @@ constexpr char kService[] = "sconce.v1.CheckpointService";
 // Takes each call to its function in checkpoint_calls.h.
 class CheckpointService final : public v1::CheckpointService::CallbackService {
  public:
-  CheckpointService(rpc::CallRuntime& runtime, Repository& repository, ModuleUser module_user)
-      : runtime_(runtime), repository_(repository), module_user_(std::move(module_user)) {}
+  CheckpointService(rpc::CallRuntime& runtime, Repository& repository, WatchHub& watches, ModuleUser module_user)
+      : runtime_(runtime), repository_(repository), watches_(watches), module_user_(std::move(module_user)) {}
 
   using Context = grpc::CallbackServerContext;
   using Reactor = grpc::ServerUnaryReactor;
@@ -99,9 +100,8 @@ class CheckpointService final : public v1::CheckpointService::CallbackService {
                                     "compare the pages of two DescribeCheckpoint calls");
   }
   grpc::ServerWriteReactor<v1::WatchCheckpointsResponse>* WatchCheckpoints(
-      Context* context, const v1::WatchCheckpointsRequest*) override {
-    return new rpc::NotImplementedStream<grpc::ServerWriteReactor<v1::WatchCheckpointsResponse>>(
-        runtime_, context, {kService, "WatchCheckpoints", rpc::CallKind::kServerStream}, "ask GetRun now and then");
+      Context* context, const v1::WatchCheckpointsRequest* request) override {
+    return watches_.Watch(context, request);
   }
 
  private:
@@ -116,14 +116,15 @@ class CheckpointService final : public v1::CheckpointService::CallbackService {
 
   rpc::CallRuntime& runtime_;
   Repository& repository_;
+  WatchHub& watches_;
   const ModuleUser module_user_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::Service> MakeCheckpointService(rpc::CallRuntime& runtime, repository::Repository& repository,
-                                                     ModuleUser module_user) {
-  return std::make_unique<CheckpointService>(runtime, repository, std::move(module_user));
+                                                     WatchHub& watches, ModuleUser module_user) {
+  return std::make_unique<CheckpointService>(runtime, repository, watches, std::move(module_user));
 }
 
 }  // namespace sconce::services

@@ -18,12 +18,14 @@ class CallRuntime;
 
 namespace sconce::services {
 
+class WatchHub;
+
 // Names a deployment that runs a module, or "": such a module is not deleted. Called from any thread.
 using ModuleUser = std::function<std::string(const repository::RunName& run, const std::string& module)>;
 
 // sconce.v1.CheckpointService over `repository`. The references are borrowed and outlive the service.
 std::unique_ptr<grpc::Service> MakeCheckpointService(rpc::CallRuntime& runtime, repository::Repository& repository,
-                                                     ModuleUser module_user = nullptr);
+                                                     WatchHub& watches, ModuleUser module_user = nullptr);
 
 }  // namespace sconce::services
 

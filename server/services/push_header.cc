@@ -24,6 +24,9 @@ absl::StatusOr<repository::PushOptions> PushOptionsFromProto(const rpc::CallScop
   }
   options.parent = given.parent_version();
   options.pinned = given.pinned();
+  if (given.has_expire_time()) {
+    SCONCE_ASSIGN_OR_RETURN(options.expire_time, TimeFromProto("checkpoint.expire_time", given.expire_time()));
+  }
   SCONCE_ASSIGN_OR_RETURN(options.request.request_id, RequestIdFromProto(header.request_id()));
   options.request.principal = call.principal();
   options.request.method = std::string(ToStd(call.spec().method));

@@ -14,7 +14,7 @@ namespace {
 constexpr char kSchema = 'v', kNextUid = 'u', kLog = 'l', kProject = 'P', kRunName = 'R', kRun = 'r',
                kRunTombstone = 'T', kCheckpoint = 'c', kMetric = 'm', kAlias = 'a', kModule = 'd', kChunk = 'k',
                kReference = 'f', kBlob = 'b', kSuspectBlob = 'g', kTombstone = 't', kRequestId = 'q', kDeployment = 'p',
-               kWaste = 'w', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z', kQuarantine = 'h',
+               kWaste = 'w', kRetention = 'e', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z', kQuarantine = 'h',
                kScrub = 's';
 
 constexpr size_t kOwnerBytes = 17;
@@ -195,6 +195,21 @@ std::string RunPrefix() {
 std::string RunTombstoneKey(uint64_t run_uid) {
   return KeyWriter(kRunTombstone).Int(run_uid).Take();
 }
+std::string RetentionKey(int64_t due_ns, uint64_t run_uid) {
+  return KeyWriter(kRetention).Int(due_ns > 0 ? static_cast<uint64_t>(due_ns) : 0).Int(run_uid).Take();
+}
+std::string RetentionPrefix() {
+  return KeyWriter(kRetention).Take();
+}
+std::optional<RetentionKeyFields> ParseRetentionKey(absl::string_view key) {
+  KeyReader reader(key, kRetention);
+  RetentionKeyFields fields;
+  fields.due_ns = static_cast<int64_t>(reader.Int());
+  fields.run_uid = reader.Int();
+  if (!reader.Done()) return std::nullopt;
+  return fields;
+}
+
 std::string RunTombstonePrefix() {
   return KeyWriter(kRunTombstone).Take();
 }

@@ -54,6 +54,17 @@ std::string RunTombstoneKey(uint64_t run_uid);
 std::string RunTombstonePrefix();
 std::optional<uint64_t> ParseRunTombstoneKey(absl::string_view key);  // the run's uid
 
+// A moment (nanoseconds since 1970; what is before is 0) at which retention may have something to do in the run;
+// ordered by it. A hint: it may come too often, and outlive its run. RetentionKey(INT64_MAX, 0) says that every run of
+// an older release has its first one.
+std::string RetentionKey(int64_t due_ns, uint64_t run_uid);
+std::string RetentionPrefix();
+struct RetentionKeyFields {
+  int64_t due_ns = 0;
+  uint64_t run_uid = 0;
+};
+std::optional<RetentionKeyFields> ParseRetentionKey(absl::string_view key);
+
 std::string CheckpointKey(uint64_t run_uid, int64_t version);
 std::string CheckpointPrefix(uint64_t run_uid);
 

@@ -7,6 +7,7 @@
 #include "storage/catalog/keys.h"
 #include "storage/repository/local_repository.h"
 #include "storage/repository/names.h"
+#include "storage/repository/retirement.h"
 #include "storage/repository/run_creation.h"
 
 // Every change of an alias rewrites the run's record, so that a version cannot be deleted while it is being named.
@@ -53,6 +54,7 @@ absl::StatusOr<Alias> LocalRepository::SetAlias(const RunName& run, const std::s
         change.conditions.push_back(target.run.Unchanged());
         change.puts.emplace_back(target.run.key, touched.SerializeAsString());
         change.puts.emplace_back(key, record.SerializeAsString());
+        if (found) LookAtRunNow(*store_, touched, change);
         change.log.push_back(
             ChangeEntry(records::CHANGE_KIND_ALIAS_SET, touched, record.version(), alias, touched.update_time_ns()));
         SCONCE_RETURN_IF_ERROR(store_->catalog->Apply(change).status());
@@ -112,6 +114,7 @@ absl::Status LocalRepository::DeleteAlias(const RunName& run, const std::string&
     change.conditions.push_back(found_run.Unchanged());
     change.puts.emplace_back(found_run.key, touched.SerializeAsString());
     change.deletes.push_back(key);
+    LookAtRunNow(*store_, touched, change);
     change.log.push_back(ChangeEntry(records::CHANGE_KIND_ALIAS_DELETED, touched, found->record.version(), alias,
                                      touched.update_time_ns()));
     return store_->catalog->Apply(change).status();

@@ -11,7 +11,16 @@ void ChangeNotifier::Start(std::function<void(const RunName&)> listener) {
   thread_ = std::thread([this] { Work(); });
 }
 
+void ChangeNotifier::SetRevisionListener(std::function<void()> listener) {
+  MutexLock lock(&revision_mu_);
+  revision_listener_ = std::move(listener);
+}
+
 void ChangeNotifier::Notify(const RunName& run) {
+  {
+    MutexLock lock(&revision_mu_);
+    if (revision_listener_) revision_listener_();
+  }
   MutexLock lock(&mu_);
   if (!running_) return;
   waiting_.emplace(run.project, run.run);

@@ -20,8 +20,11 @@ class ChangeNotifier {
 
   // Once, before the first Notify.
   void Start(std::function<void(const RunName&)> listener);
-  // Does nothing without a listener.
+  // For a change that is in the catalog already.
   void Notify(const RunName& run);
+  // `listener` runs in every Notify, on the caller's thread: quick, and it must not call back. Null takes it away; it
+  // is not running any more when this returns.
+  void SetRevisionListener(std::function<void()> listener);
   // Returns when the listener will not be called any more.
   void Stop();
 
@@ -34,6 +37,8 @@ class ChangeNotifier {
   CondVar changed_;
   std::set<std::pair<std::string, std::string>> waiting_ ABSL_GUARDED_BY(mu_);
   bool running_ ABSL_GUARDED_BY(mu_) = false;
+  Mutex revision_mu_;  // held while the listener runs
+  std::function<void()> revision_listener_ ABSL_GUARDED_BY(revision_mu_);
 };
 
 }  // namespace sconce::repository

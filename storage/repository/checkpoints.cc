@@ -8,9 +8,11 @@
 #include "base/status_macros.h"
 #include "storage/catalog/keys.h"
 #include "storage/repository/attributes.h"
+#include "storage/repository/best_rule.h"
 #include "storage/repository/local_repository.h"
 #include "storage/repository/names.h"
 #include "storage/repository/quarantine.h"
+#include "storage/repository/retirement.h"
 #include "storage/repository/run_creation.h"
 #include "storage/repository/tombstones.h"
 
@@ -107,11 +109,16 @@ absl::StatusOr<Checkpoint> LocalRepository::UpdateCheckpoint(const CheckpointRef
     catalog::ChangeSet change;
     change.conditions = {found.checkpoint.Unchanged(), found.run.Unchanged()};
     change.puts.emplace_back(found.checkpoint.key, record.SerializeAsString());
+    const int64_t now = store_->NowNanos();
+    const records::RunRecord run = Touched(found.run.record, now);
+    change.puts.emplace_back(found.run.key, run.SerializeAsString());
     if (!IsQuarantined(record)) {
       for (std::string& key : MetricKeys(run_uid, record)) change.puts.emplace_back(std::move(key), "");
     }
-    change.log.push_back(ChangeEntry(records::CHANGE_KIND_CHECKPOINT_UPDATED, found.run.record, record.version(), "",
-                                     store_->NowNanos()));
+    change.log.push_back(ChangeEntry(records::CHANGE_KIND_CHECKPOINT_UPDATED, run, record.version(), "", now));
+    SCONCE_RETURN_IF_ERROR(LogBestMove(*store_->catalog, GetBestRule(run.settings()), run, now, change));
+    if (record.has_expire_time_ns()) LookAtRun(run, record.expire_time_ns(), change);
+    LookAtRunNow(*store_, run, change);
     SCONCE_RETURN_IF_ERROR(store_->catalog->Apply(change).status());
     store_->changes.Notify(ref.run);
     return WithAliases(*store_->catalog, run_uid, ToCheckpoint(ref.run, record));
@@ -164,6 +171,7 @@ absl::Status LocalRepository::DeleteCheckpoint(const CheckpointRef& ref, const s
     }
     change.log.push_back(
         ChangeEntry(records::CHANGE_KIND_CHECKPOINT_DELETED, run, record.version(), "", run.update_time_ns()));
+    SCONCE_RETURN_IF_ERROR(LogBestMove(*snapshot, GetBestRule(run.settings()), run, run.update_time_ns(), change));
     return store_->catalog->Apply(change).status();
   }));
   if (validate_only) return absl::OkStatus();

@@ -1,14 +1,16 @@
 // A pass is a row of stages, in the order in which each leaves work for the next; every stage is a class in a file of
 // its own, which says what it promises:
 //
-//   0. DeletionRecorder: what was deleted is recorded in deletions.log; again after stage 1.
-//   1. RunBurial: a deleted run's versions and modules become tombstones.
-//   2. ReferenceDropper: from each tombstone the references are dropped, and the chunks nobody else refers to.
-//   3. UploadReaper: uploads that expired are aborted; of those that ended everything goes.
-//   4. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked; what others waste is noted.
-//   5. DeletionTrimmer: deletions.log is shortened now and then.
-//   6. RequestSweeper: request ids older than their lifetime go.
-//   7. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. Last, since it may
+//   0. RetentionPass: versions that expired or that no rule of their run keeps become tombstones.
+//   1. DeletionRecorder: what was deleted is recorded in deletions.log; again after stage 2.
+//   2. RunBurial: a deleted run's versions and modules become tombstones.
+//   3. ReferenceDropper: from each tombstone the references are dropped, and the chunks nobody else refers to.
+//   4. UploadReaper: uploads that expired are aborted; of those that ended everything goes.
+//   5. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked; what others waste is noted.
+//   6. DeletionTrimmer: deletions.log is shortened now and then.
+//   7. RequestSweeper: request ids older than their lifetime go.
+//   8. LogTrimmer: the oldest entries of the change log go.
+//   9. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. Last, since it may
 //      take hours: it gives way to a new pass between two blobs.
 //
 // A crash between two batches loses nothing, since every batch leaves the catalog consistent and every stage finds its
@@ -26,12 +28,14 @@ namespace sconce::repository {
 Collector::Collector(Store& store)
     : store_(store),
       deletion_recorder_(store),
+      retention_pass_(store),
       run_burial_(store),
       reference_dropper_(store),
       upload_reaper_(store, reference_dropper_),
       blob_sweeper_(store),
       deletion_trimmer_(store),
       request_sweeper_(store),
+      log_trimmer_(store),
       compactor_(store) {}
 
 Collector::~Collector() {
@@ -103,6 +107,7 @@ absl::StatusOr<CollectReport> Collector::Collect() {
 absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   MutexLock pass(&pass_mu_);
   CollectReport report;
+  SCONCE_RETURN_IF_ERROR(retention_pass_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_recorder_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(run_burial_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_recorder_.Run(stop_, report));
@@ -111,6 +116,7 @@ absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   SCONCE_RETURN_IF_ERROR(blob_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));
+  SCONCE_RETURN_IF_ERROR(log_trimmer_.Run(stop_, report));
   store_.integrity.Refresh(*store_.catalog);
   if (blob_sweeper_.TakeChanged()) compactor_.SetChanged();
   SCONCE_RETURN_IF_ERROR(compactor_.Run(stop_, pace, report));

@@ -11,8 +11,10 @@
 #include "storage/repository/compactor.h"
 #include "storage/repository/deletion_recorder.h"
 #include "storage/repository/deletion_trimmer.h"
+#include "storage/repository/log_trimmer.h"
 #include "storage/repository/reference_dropper.h"
 #include "storage/repository/request_sweeper.h"
+#include "storage/repository/retention_pass.h"
 #include "storage/repository/run_burial.h"
 #include "storage/repository/store.h"
 #include "storage/repository/upload_reaper.h"
@@ -44,12 +46,14 @@ class Collector {
   StopSignal stop_;
   Mutex pass_mu_;  // held for a pass: there is one at a time
   DeletionRecorder deletion_recorder_ ABSL_GUARDED_BY(pass_mu_);
+  RetentionPass retention_pass_ ABSL_GUARDED_BY(pass_mu_);
   RunBurial run_burial_ ABSL_GUARDED_BY(pass_mu_);
   ReferenceDropper reference_dropper_ ABSL_GUARDED_BY(pass_mu_);
   UploadReaper upload_reaper_ ABSL_GUARDED_BY(pass_mu_);
   BlobSweeper blob_sweeper_ ABSL_GUARDED_BY(pass_mu_);
   DeletionTrimmer deletion_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   RequestSweeper request_sweeper_ ABSL_GUARDED_BY(pass_mu_);
+  LogTrimmer log_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   Compactor compactor_ ABSL_GUARDED_BY(pass_mu_);
 
   Mutex mu_;

@@ -76,6 +76,14 @@ class LocalRepository final : public Repository {
   absl::Status AbortUpload(const UploadRef& upload) override;
   absl::StatusOr<Upload> GetUpload(const UploadRef& upload) override;
 
+  void StartRetention() override;
+  absl::StatusOr<Page<RetentionDecision>> PreviewRetention(const RunName& run, const std::optional<RetentionRule>& rule,
+                                                           const std::string& start, int64_t limit) override;
+
+  absl::StatusOr<ChangePage> ReadChanges(int64_t after, const ChangeFilter& filter, int64_t limit) override;
+  absl::StatusOr<int64_t> GetRevision() override;
+  void SetRevisionListener(std::function<void()> listener) override;
+
   absl::StatusOr<std::unique_ptr<Spool>> NewSpool() override;
   absl::StatusOr<RepositoryStats> GetStats() override;
   absl::StatusOr<CollectReport> CollectGarbage() override;

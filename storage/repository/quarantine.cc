@@ -8,7 +8,10 @@
 #include "absl/functional/function_ref.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "storage/repository/best_rule.h"
 #include "storage/repository/chunk_index.h"
+#include "storage/repository/retirement.h"
+#include "storage/repository/run_creation.h"
 
 namespace sconce::repository {
 namespace {
@@ -74,6 +77,9 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
   change.puts.emplace_back(checkpoint->key, record.SerializeAsString());
   Mark(owner, was_quarantined, IsQuarantined(record), change);
   if (was_quarantined != IsQuarantined(record)) {
+    const int64_t now = store.NowNanos();
+    change.conditions.push_back(run->Unchanged());
+    change.puts.emplace_back(run->key, Touched(run->record, now).SerializeAsString());
     for (std::string& key : MetricKeys(owner.run_uid, record)) {
       if (was_quarantined) {
         change.puts.emplace_back(std::move(key), "");
@@ -83,7 +89,9 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
     }
     change.log.push_back(ChangeEntry(
         was_quarantined ? records::CHANGE_KIND_CHECKPOINT_HEALED : records::CHANGE_KIND_CHECKPOINT_QUARANTINED,
-        run->record, record.version(), "", store.NowNanos()));
+        run->record, record.version(), "", now));
+    SCONCE_RETURN_IF_ERROR(LogBestMove(reader, GetBestRule(run->record.settings()), run->record, now, change));
+    LookAtRunNow(store, run->record, change);
   }
   return GetName(run->record);
 }

@@ -68,6 +68,11 @@ BestRule GetBestRule(const records::RunSettings& settings) {
           settings.best_goal() == records::METRIC_GOAL_MAXIMIZE ? MetricGoal::kMaximize : MetricGoal::kMinimize};
 }
 
+RetentionRule GetRetentionRule(const records::RunSettings& settings) {
+  return {settings.keep_last(), settings.keep_best(), settings.keep_every_steps(),
+          absl::Nanoseconds(settings.keep_younger_than_ns())};
+}
+
 RunName GetName(const records::RunRecord& record) {
   return {record.project(), record.run()};
 }
@@ -96,10 +101,7 @@ Run ToRun(const records::RunRecord& record) {
   run.uid = absl::StrCat(absl::Hex(record.uid(), absl::kZeroPad16));
   run.labels = GetLabels(record.settings().labels());
   run.best_rule = GetBestRule(record.settings());
-  run.retention.keep_last = record.settings().keep_last();
-  run.retention.keep_best = record.settings().keep_best();
-  run.retention.keep_every_steps = record.settings().keep_every_steps();
-  run.retention.keep_younger_than = absl::Nanoseconds(record.settings().keep_younger_than_ns());
+  run.retention = GetRetentionRule(record.settings());
   run.create_time = FromNanos(record.create_time_ns());
   run.update_time = FromNanos(record.update_time_ns());
   run.checkpoint_count = record.checkpoint_count();
@@ -158,7 +160,7 @@ std::string RawId(const blob::BlobId& id) {
 }
 
 std::string ChangeEntry(records::ChangeKind kind, const records::RunRecord& run, int64_t version,
-                        absl::string_view name, int64_t now_ns) {
+                        absl::string_view name, int64_t now_ns, records::DeletionCause cause) {
   records::ChangeRecord change;
   change.set_kind(kind);
   change.set_run_uid(run.uid());
@@ -167,6 +169,7 @@ std::string ChangeEntry(records::ChangeKind kind, const records::RunRecord& run,
   change.set_version(version);
   change.set_name(name.data(), name.size());
   change.set_time_ns(now_ns);
+  change.set_cause(cause);
   return change.SerializeAsString();
 }
 

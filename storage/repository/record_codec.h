@@ -39,6 +39,7 @@ Metrics GetMetrics(const records::CheckpointRecord& record);
 void SetSettings(const Labels& labels, const BestRule& best, const RetentionRule& retention,
                  records::RunSettings& settings);
 BestRule GetBestRule(const records::RunSettings& settings);
+RetentionRule GetRetentionRule(const records::RunSettings& settings);
 RunName GetName(const records::RunRecord& record);
 
 // An etag is a short hash of what the caller can change, so that equal means unchanged.
@@ -60,7 +61,8 @@ blob::BlobId ToBlobId(uint64_t project_uid, absl::string_view raw);  // zero byt
 std::string RawId(const blob::BlobId& id);
 
 std::string ChangeEntry(records::ChangeKind kind, const records::RunRecord& run, int64_t version,
-                        absl::string_view name, int64_t now_ns);
+                        absl::string_view name, int64_t now_ns,
+                        records::DeletionCause cause = records::DELETION_CAUSE_UNSPECIFIED);
 
 }  // namespace sconce::repository
 

@@ -15,6 +15,7 @@
 #include "base/file_system.h"
 #include "base/strings.h"
 #include "storage/format/manifest.h"
+#include "storage/repository/change_log.h"
 #include "storage/repository/types.h"
 #include "storage/repository/upload.h"
 
@@ -107,10 +108,15 @@ struct RepositoryOptions {
   absl::Duration upload_ttl = absl::Hours(24);  // an upload not touched for so long is dropped
   // How fast compaction copies in the background; 0: no limit. CollectGarbage does not wait.
   int64_t compact_bytes_per_second = int64_t{64} << 20;
+  // Of the change log, these newest and those younger than that are kept: how far back a watch can resume. An entry
+  // takes some 100 bytes.
+  int64_t change_log_entries = 1'000'000;
+  absl::Duration change_log_age = absl::Hours(7 * 24);
 };
 
 // What one pass of the collector did.
 struct CollectReport {
+  int64_t retired = 0;         // versions that expired or that retention deleted
   int64_t versions = 0;        // deleted versions and modules whose references were dropped
   int64_t removed_chunks = 0;  // chunks nothing referred to any more
   int64_t removed_blobs = 0;
@@ -242,6 +248,25 @@ class Repository {
   virtual absl::Status AbortUpload(const UploadRef& upload) = 0;
   // UPLOAD_NOT_FOUND: never begun, aborted, expired, or committed more than 24 h ago. Reads records alone.
   virtual absl::StatusOr<Upload> GetUpload(const UploadRef& upload) = 0;
+
+  // Retention and expire times (retention.h). Evaluated in the batch of each commit to the run, and by the collector's
+  // passes; a changed policy, alias or pin takes effect at the next of them.
+  //
+  // Nothing is retired before this was called: the protector must be set, and know what is deployed.
+  virtual void StartRetention() = 0;
+  // What would happen to each version now, newest first, were the policy `rule` (nullopt: the run's own). The same
+  // decision as the real one. RUN_NOT_FOUND, PAGE_TOKEN_INVALID, ARGUMENT_INVALID.
+  virtual absl::StatusOr<Page<RetentionDecision>> PreviewRetention(const RunName& run,
+                                                                   const std::optional<RetentionRule>& rule,
+                                                                   const std::string& start, int64_t limit) = 0;
+
+  // The change log (change_log.h): what changed after revision `after`, across restarts. REVISION_NOT_KEPT.
+  virtual absl::StatusOr<ChangePage> ReadChanges(int64_t after, const ChangeFilter& filter, int64_t limit) = 0;
+  // The revision of the last change so far; 0 before the first.
+  virtual absl::StatusOr<int64_t> GetRevision() = 0;
+  // `listener` runs after changes became visible, on the thread that made them: it must be quick and must not call the
+  // repository. One at a time; null takes it away, and when this returns the former one runs no more.
+  virtual void SetRevisionListener(std::function<void()> listener) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<Spool>> NewSpool() = 0;
   virtual absl::StatusOr<RepositoryStats> GetStats() = 0;

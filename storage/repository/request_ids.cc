@@ -48,6 +48,8 @@ Digest PushBody(const PushOptions& options, const Digest& manifest) {
   body.Add(static_cast<int64_t>(options.pinned));
   body.Add(static_cast<int64_t>(options.metrics.size()));
   for (const auto& [name, value] : options.metrics) body.Add(name).Add(value);
+  // Only when given: a request of an older release has the same digest.
+  if (options.expire_time) body.Add("expires").Add(absl::ToUnixNanos(*options.expire_time));
   return body.Add(manifest.AsKey()).Hash();
 }
 

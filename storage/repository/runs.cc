@@ -10,6 +10,7 @@
 #include "storage/repository/local_repository.h"
 #include "storage/repository/names.h"
 #include "storage/repository/request_ids.h"
+#include "storage/repository/retirement.h"
 #include "storage/repository/run_creation.h"
 #include "storage/repository/tombstones.h"
 
@@ -22,11 +23,7 @@ absl::Status ValidateSettings(const Labels& labels, const BestRule& best, const 
     return MakeError(Reason::ARGUMENT_INVALID,
                      absl::StrCat("the metric name ", Quoted(best.metric), " that should decide `best` is not valid"));
   }
-  if (retention.keep_last < 0 || retention.keep_best < 0 || retention.keep_every_steps < 0 ||
-      retention.keep_younger_than < absl::ZeroDuration()) {
-    return MakeError(Reason::ARGUMENT_INVALID, "a retention rule has a negative number; zero means no such rule");
-  }
-  return absl::OkStatus();
+  return ValidateRetention(retention);
 }
 
 absl::Status CheckEtag(const records::RunRecord& run, const std::string& etag) {
@@ -196,6 +193,8 @@ absl::StatusOr<Run> LocalRepository::UpdateRun(const RunName& name, const RunUpd
     change.conditions.push_back(found.Unchanged());
     change.puts.emplace_back(found.key, run.SerializeAsString());
     change.log.push_back(ChangeEntry(records::CHANGE_KIND_RUN_UPDATED, run, 0, "", run.update_time_ns()));
+    SCONCE_RETURN_IF_ERROR(LogBestMove(*store_->catalog, before.best_rule, run, run.update_time_ns(), change));
+    LookAtRunNow(*store_, run, change);
     SCONCE_RETURN_IF_ERROR(store_->catalog->Apply(change).status());
     store_->changes.Notify(name);  // `best` may be another one now
     return Describe(*store_->catalog, run);

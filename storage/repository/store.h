@@ -1,6 +1,7 @@
 #ifndef SCONCE_STORAGE_REPOSITORY_STORE_H_
 #define SCONCE_STORAGE_REPOSITORY_STORE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -39,6 +40,7 @@ struct Store {
   ChangeNotifier changes;
   ContentsCache contents;
   std::function<bool(const RunName&, int64_t version)> protect;  // set before use
+  std::atomic<bool> retention_started{false};                    // orders what `protect` needs before it is asked
 
   int64_t NowNanos() const { return absl::ToUnixNanos(options.clock->Now()); }
 };

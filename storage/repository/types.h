@@ -36,7 +36,7 @@ struct BestRule {
   MetricGoal goal = MetricGoal::kMinimize;
 };
 
-// What to keep; zero means no such rule. Evaluated by a later release, stored as given.
+// What to keep; zero means no such rule. retention.h says what each rule keeps.
 struct RetentionRule {
   int64_t keep_last = 0;
   int64_t keep_best = 0;
@@ -131,6 +131,7 @@ struct PushOptions {
   Labels labels;
   int64_t parent = 0;
   bool pinned = false;
+  std::optional<absl::Time> expire_time;
   RequestKey request;
 };
 
@@ -142,6 +143,13 @@ struct Integrity {
   bool catalog_corrupt = false;               // the catalog has answered that it is damaged, since the start
   int64_t failures = 0;                       // chunks, manifests, footers and catalogs found damaged since the start
   std::optional<absl::Time> last_scrub_time;  // when a round over everything ended, since the start
+};
+
+// What retention would do to a version.
+struct RetentionDecision {
+  int64_t version = 0;
+  bool deleted = false;
+  std::string why;  // "among the newest 3", "no rule keeps it"
 };
 
 template <typename T>

@@ -82,6 +82,7 @@ void SetOptions(const PushOptions& options, int64_t expected_parts, records::Upl
   SetLabels(options.labels, *record.mutable_labels());
   record.set_parent(options.parent);
   record.set_pinned(options.pinned);
+  if (options.expire_time) record.set_expire_time_ns(ToNanos(*options.expire_time));
   record.set_create_run(options.create_run);
   record.set_principal(options.request.principal);
   record.set_method(options.request.method);
@@ -101,6 +102,7 @@ PushOptions GetOptions(const records::UploadRecord& record) {
   options.labels = GetLabels(record.labels());
   options.parent = record.parent();
   options.pinned = record.pinned();
+  if (record.has_expire_time_ns()) options.expire_time = FromNanos(record.expire_time_ns());
   options.request = {record.principal(), record.method(), record.request_id()};
   return options;
 }

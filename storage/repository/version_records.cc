@@ -7,10 +7,12 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "storage/format/attributes.h"
+#include "storage/repository/best_rule.h"
 #include "storage/repository/lookup.h"
 #include "storage/repository/names.h"
 #include "storage/repository/quarantine.h"
 #include "storage/repository/request_ids.h"
+#include "storage/repository/retirement.h"
 #include "storage/repository/run_creation.h"
 
 namespace sconce::repository {
@@ -65,6 +67,7 @@ records::CheckpointRecord NewCheckpointRecord(const PushOptions& options, const 
   SetLabels(options.labels, *record.mutable_labels());
   record.set_parent(options.parent);
   record.set_pinned(options.pinned);
+  if (options.expire_time) record.set_expire_time_ns(ToNanos(*options.expire_time));
   record.set_logical_bytes(LogicalBytes(manifest));
   record.set_stored_bytes(sizes.stored_bytes);
   record.set_deduplicated_bytes(sizes.deduplicated_bytes);
@@ -95,7 +98,7 @@ absl::StatusOr<Checkpoint> AnswerOf(const Store& store, const RunName& run, cons
                    {{"run", Display(run)}, {"version", absl::StrCat(answered.version())}});
 }
 
-absl::StatusOr<bool> AddVersion(const Store& store, const PushOptions& options, uint64_t project_uid, uint64_t run_uid,
+absl::StatusOr<bool> AddVersion(Store& store, const PushOptions& options, uint64_t project_uid, uint64_t run_uid,
                                 const records::CheckpointRecord& record, const Digest& body,
                                 std::optional<records::RequestRecord>& first, catalog::ChangeSet& change) {
   records::RequestRecord answer;
@@ -109,11 +112,14 @@ absl::StatusOr<bool> AddVersion(const Store& store, const PushOptions& options, 
   records::RunRecord touched = Touched(run->record, record.create_time_ns());
   touched.set_checkpoint_count(touched.checkpoint_count() + 1);
   change.conditions.push_back(run->Unchanged());
-  change.puts.emplace_back(run->key, touched.SerializeAsString());
   change.puts.emplace_back(catalog::CheckpointKey(run_uid, record.version()), record.SerializeAsString());
   for (std::string& key : MetricKeys(run_uid, record)) change.puts.emplace_back(std::move(key), "");
   change.log.push_back(
       ChangeEntry(records::CHANGE_KIND_CHECKPOINT_COMMITTED, touched, record.version(), "", record.create_time_ns()));
+  SCONCE_RETURN_IF_ERROR(
+      LogBestMove(*store.catalog, GetBestRule(touched.settings()), touched, record.create_time_ns(), change));
+  SCONCE_RETURN_IF_ERROR(RetireInCommit(store, record, touched, change));
+  change.puts.emplace_back(run->key, touched.SerializeAsString());
   return true;
 }
 

@@ -41,7 +41,7 @@ absl::StatusOr<Checkpoint> AnswerOf(const Store& store, const RunName& run, cons
 // Adds to the batch what names the version: its record, the metric index, the run's counters, the request id (with
 // `body`, request_ids.h), the change log. False when another push of the same request came first; `first` is its answer
 // then. RUN_NOT_FOUND when the run was deleted meanwhile; REQUEST_ID_REUSED.
-absl::StatusOr<bool> AddVersion(const Store& store, const PushOptions& options, uint64_t project_uid, uint64_t run_uid,
+absl::StatusOr<bool> AddVersion(Store& store, const PushOptions& options, uint64_t project_uid, uint64_t run_uid,
                                 const records::CheckpointRecord& record, const Digest& body,
                                 std::optional<records::RequestRecord>& first, catalog::ChangeSet& change);
 

@@ -1,3 +1,6 @@
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
@@ -7,6 +10,7 @@
 #include "client/cli/command.h"
 #include "client/cli/output.h"
 #include "client/cli/refs.h"
+#include "client/cli/retention_options.h"
 #include "client/cli/table.h"
 
 namespace sconce::cli {
@@ -75,6 +79,12 @@ absl::Status Set(Context& context) {
     }
     request.mutable_update_mask()->add_paths("labels");
   }
+  if (HasRetention(args) || args.Has("keep-all")) {
+    if (HasRetention(args) && args.Has("keep-all"))
+      return MakeError(Reason::ARGUMENT_INVALID, "--keep-all is no rule: it excludes the other --keep options");
+    SCONCE_ASSIGN_OR_RETURN(*request.mutable_run()->mutable_retention(), ChosenRetention(args));
+    request.mutable_update_mask()->add_paths("retention");
+  }
   if (request.update_mask().paths().empty())
     return MakeError(Reason::ARGUMENT_INVALID, "nothing to set; see sconce runs set --help");
   SCONCE_ASSIGN_OR_RETURN(const v1::Run run, context.client.UpdateRun(request));
@@ -101,16 +111,22 @@ Command RunsCommand() {
 }
 
 Command RunSetCommand() {
-  return {"runs set",
-          "[PROJECT/]RUN",
-          "set what best means in a run, or its labels",
-          "",
-          {{"minimize", 0, "METRIC", "best is the smallest METRIC"},
-           {"maximize", 0, "METRIC", "best is the largest METRIC"},
-           {"label", 0, "KEY=VALUE", "replace the labels; repeatable", true}},
-          1,
-          1,
-          Set};
+  std::vector<Option> options = {{"minimize", 0, "METRIC", "best is the smallest METRIC"},
+                                 {"maximize", 0, "METRIC", "best is the largest METRIC"},
+                                 {"label", 0, "KEY=VALUE", "replace the labels; repeatable", true}};
+  for (Option& option : RetentionOptions()) options.push_back(std::move(option));
+  options.push_back({"keep-all", 0, "", "no retention rules any more"});
+  return {
+      "runs set",
+      "[PROJECT/]RUN",
+      "set what best means in a run, what to keep, or its labels",
+      "The --keep options given together become the retention policy: a version stays when any of them keeps it. It "
+      "takes effect with the next push to the run, or within the hour; see what it would do with `sconce runs "
+      "retention`.",
+      options,
+      1,
+      1,
+      Set};
 }
 
 Command RunRmCommand() {

@@ -74,13 +74,42 @@ TEST_F(ConfigTest, ListenIsRepeatableAndReplacedAsAWhole) {
 }
 
 TEST_F(ConfigTest, EverySettingCanBeSaid) {
-  ASSERT_OK_AND_ASSIGN(
-      const CommandLine line,
-      Read({"--data-dir",      "d",           "--min-free-bytes", "1GiB",        "--worker",         "w",
-            "--listen",        "localhost:1", "--metrics-listen", "127.0.0.1:0", "--log-format",     "text",
-            "--log-level",     "error",       "--grace-period",   "5s",          "--drain-timeout",  "1m",
-            "--unary-threads", "1",           "--stream-threads", "2",           "--ingest-threads", "3",
-            "--compact-rate",  "8MiB",        "--upload-ttl",     "90m"}));
+  ASSERT_OK_AND_ASSIGN(const CommandLine line, Read({"--data-dir",
+                                                     "d",
+                                                     "--min-free-bytes",
+                                                     "1GiB",
+                                                     "--worker",
+                                                     "w",
+                                                     "--listen",
+                                                     "localhost:1",
+                                                     "--metrics-listen",
+                                                     "127.0.0.1:0",
+                                                     "--log-format",
+                                                     "text",
+                                                     "--log-level",
+                                                     "error",
+                                                     "--grace-period",
+                                                     "5s",
+                                                     "--drain-timeout",
+                                                     "1m",
+                                                     "--unary-threads",
+                                                     "1",
+                                                     "--stream-threads",
+                                                     "2",
+                                                     "--ingest-threads",
+                                                     "3",
+                                                     "--compact-rate",
+                                                     "8MiB",
+                                                     "--upload-ttl",
+                                                     "90m",
+                                                     "--scrub-rate",
+                                                     "1MiB",
+                                                     "--change-log-entries",
+                                                     "9",
+                                                     "--change-log-age",
+                                                     "48h",
+                                                     "--heartbeat-interval",
+                                                     "2s"}));
   const ServerConfig& config = line.config;
   EXPECT_EQ(config.data_dir, "d");
   EXPECT_EQ(config.min_free_bytes, int64_t{1} << 30);
@@ -96,6 +125,9 @@ TEST_F(ConfigTest, EverySettingCanBeSaid) {
   EXPECT_EQ(config.unary_threads, 1);
   EXPECT_EQ(config.stream_threads, 2);
   EXPECT_EQ(config.ingest_threads, 3);
+  EXPECT_EQ(config.change_log_entries, 9);
+  EXPECT_EQ(config.change_log_age, absl::Hours(48));
+  EXPECT_EQ(config.heartbeat_interval, absl::Seconds(2));
 }
 
 TEST_F(ConfigTest, AMistakeIsToldWithItsPlaceAndWhatWouldBeRight) {
@@ -135,11 +167,12 @@ TEST_F(ConfigTest, HelpAndVersionWorkWhateverElseIsWrong) {
 
 TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
   const std::string help = HelpText();
-  for (const char* name : {"--data-dir", "--listen", "--metrics-listen", "--log-format", "--log-level",
-                           "--grace-period", "--drain-timeout", "--unary-threads", "--stream-threads",
-                           "--ingest-threads", "--worker", "--min-free-bytes", "--compact-rate", "--upload-ttl",
-                           "--ingest-threads", "--worker", "--min-free-bytes", "--compact-rate", "--scrub-rate",
-                           "--config", "--version", "127.0.0.1:7433", "./sconce-data", "SCONCE_DATA_DIR"}) {
+  for (const char* name :
+       {"--data-dir",     "--listen",         "--metrics-listen",     "--log-format",     "--log-level",
+        "--grace-period", "--drain-timeout",  "--unary-threads",      "--stream-threads", "--ingest-threads",
+        "--worker",       "--min-free-bytes", "--change-log-entries", "--change-log-age", "--heartbeat-interval",
+        "--compact-rate", "--upload-ttl",     "--scrub-rate",         "--config",         "--version",
+        "127.0.0.1:7433", "./sconce-data",    "SCONCE_DATA_DIR"}) {
     EXPECT_THAT(help, HasSubstr(name));
   }
   for (const absl::string_view line : absl::StrSplit(help, '\n')) EXPECT_LE(line.size(), 120u) << line;
@@ -150,7 +183,8 @@ TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
   for (const char* pair :
        {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "upload-ttl 24h", "scrub-rate 20MiB",
         "listen 127.0.0.1:7433", "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info",
-        "grace-period 0s", "drain-timeout 30s", "unary-threads 4", "stream-threads 4", "ingest-threads 2"}) {
+        "grace-period 0s", "drain-timeout 30s", "unary-threads 4", "stream-threads 4", "ingest-threads 2",
+        "change-log-entries 1000000", "change-log-age 168h", "heartbeat-interval 15s"}) {
     const std::vector<std::string> parts = absl::StrSplit(pair, ' ');
     EXPECT_THAT(HelpText(), HasSubstr(absl::StrCat("(", parts[1], ")"))) << pair;
     ASSERT_OK_AND_ASSIGN(const CommandLine line, Read({absl::StrCat("--", parts[0]), parts[1]}));
@@ -170,6 +204,9 @@ TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
     EXPECT_EQ(config.unary_threads, defaults.unary_threads);
     EXPECT_EQ(config.stream_threads, defaults.stream_threads);
     EXPECT_EQ(config.ingest_threads, defaults.ingest_threads);
+    EXPECT_EQ(config.change_log_entries, defaults.change_log_entries);
+    EXPECT_EQ(config.change_log_age, defaults.change_log_age);
+    EXPECT_EQ(config.heartbeat_interval, defaults.heartbeat_interval);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "sconce/v1/checkpoint_service.grpc.pb.h"
 #include "server/rpc/runtime.h"
 #include "server/services/checkpoint_service.h"
+#include "server/services/watch_hub.h"
 #include "storage/repository/repository.h"
 #include "tests/support/in_process_server.h"
 #include "tests/support/manifest_builder.h"
@@ -31,10 +32,12 @@ class CheckpointServiceTest : public ::testing::Test {
     auto opened = repository::Repository::Open(options);
     SCONCE_CHECK(opened.ok());
     repository_ = *std::move(opened);
-    service_ =
-        MakeCheckpointService(runtime_, *repository_, [this](const repository::RunName&, const std::string& module) {
-          return module == deployed_module_ ? "some-model" : "";
-        });
+    repository_->StartRetention();
+    watches_ = std::make_unique<WatchHub>(runtime_, *repository_);
+    service_ = MakeCheckpointService(runtime_, *repository_, *watches_,
+                                     [this](const repository::RunName&, const std::string& module) {
+                                       return module == deployed_module_ ? "some-model" : "";
+                                     });
     server_ = std::make_unique<InProcessServer>(std::vector<grpc::Service*>{service_.get()});
     stub_ = v1::CheckpointService::NewStub(server_->channel());
   }
@@ -77,6 +80,7 @@ class CheckpointServiceTest : public ::testing::Test {
   std::string deployed_module_;  // set before a call
   std::unique_ptr<repository::Repository> repository_;
   rpc::CallRuntime runtime_{rpc::RuntimeOptions()};
+  std::unique_ptr<WatchHub> watches_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<InProcessServer> server_;
   std::unique_ptr<Stub> stub_;

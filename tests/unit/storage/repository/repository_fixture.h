@@ -85,6 +85,8 @@ class RepositoryTest : public ::testing::TestWithParam<Backend> {
     options.data_dir = dir_ / "data";
     options.clock = &clock_;
     options.min_free_bytes = 1 << 20;
+    options.change_log_entries = change_log_entries_;
+    options.change_log_age = change_log_age_;
     return options;
   }
 
@@ -93,6 +95,7 @@ class RepositoryTest : public ::testing::TestWithParam<Backend> {
       auto opened = Repository::Open(Options());
       ASSERT_OK(opened);
       repository_ = *std::move(opened);
+      repository_->StartRetention();
       return;
     }
     auto catalog = std::make_unique<catalog::MemoryCatalog>();
@@ -103,6 +106,7 @@ class RepositoryTest : public ::testing::TestWithParam<Backend> {
     auto assembled = LocalRepository::Assemble(Options(), std::nullopt, std::move(catalog), std::move(blobs));
     ASSERT_OK(assembled);
     repository_ = *std::move(assembled);
+    repository_->StartRetention();
   }
 
   // On disk: as after a restart. In memory: goes on with the same.
@@ -210,6 +214,9 @@ class RepositoryTest : public ::testing::TestWithParam<Backend> {
 
   TempDir dir_;
   TurnedClock clock_;
+  // Of the next opening.
+  int64_t change_log_entries_ = RepositoryOptions().change_log_entries;
+  absl::Duration change_log_age_ = RepositoryOptions().change_log_age;
   catalog::MemoryCatalog* memory_catalog_ = nullptr;
   blob::MemoryBlobStore* memory_blobs_ = nullptr;
   std::unique_ptr<Repository> repository_;
