@@ -88,7 +88,8 @@ absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, const ObjectContents& 
                        ", which this push shares, was found corrupt meanwhile; push again to store it anew"),
           {{"chunk", digest.Hex()}});
     }
-    if (good && !placed.shared) suspects.insert(blob);  // another push was quicker: our copy is dead
+    if (good && !placed.shared)
+      suspects.insert(contents.blobs[placed.blob]);  // another push was quicker: our copy is dead
     if (!good) {
       PutChunk(project_uid, digest, NewChunk(contents.blobs[placed.blob], placed), batch.change);
       used[placed.blob] = true;
