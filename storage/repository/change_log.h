@@ -13,7 +13,6 @@
 
 // Reads the change log: every commit, update, deletion, alias move, quarantine and healing, and every move of `best`,
 // has an entry in the batch that did it, so no reader sees the one without the other. Revisions are consecutive.
-#define REVISION_NOT_KEPT OFFSET_OUT_OF_RANGE
 namespace sconce::repository {
 
 enum class ChangeKind {
