@@ -178,6 +178,14 @@ void PowerStory::Collect() {
   if (!Skip()) Happened(repository_->CollectGarbage().status());
 }
 
+void PowerStory::ExpectCompacted() {
+  if (Skip()) return;
+  const auto stats = repository_->GetStats();
+  if (files_.failed() || files_.power_is_off()) return;  // perhaps in the collector's own thread
+  ASSERT_OK(stats);
+  EXPECT_EQ(stats->blobs, 2);  // of three, two were united and one is another version's
+}
+
 void PowerStory::Damage(const std::string& run, int64_t version) {
   if (Skip()) return;
   const auto open = repository_->OpenRead({{"default", run}, Version(version)});

@@ -43,6 +43,8 @@ class PowerStory {
   void AddMetric(const std::string& run, int64_t version, const std::string& metric, double value);
   void KeepLast(const std::string& run, int64_t versions);
   void Collect();
+  // What two dead versions left is one blob, and another version's is the second.
+  void ExpectCompacted();
   // Flips a bit of the version's first chunk and reads it, so that it is found.
   void Damage(const std::string& run, int64_t version);
 
