@@ -295,7 +295,7 @@ absl::StatusOr<bool> Compactor::Publish(const std::vector<Source>& sources, cons
     }
     const absl::Status applied = store_.catalog->Apply(change).status();
     if (applied.ok()) return true;
-    undecided = !catalog::FailedConditionKey(applied) && !HasReason(applied, Reason::DISK_FULL);
+    undecided = catalog::MayBeApplied(applied);
     return applied;
   });
   // Refused, or never tried: nothing refers to the new blob. Undecided: the next start finds out which one is known.

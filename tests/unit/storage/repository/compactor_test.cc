@@ -300,7 +300,7 @@ TEST_F(CompactorPaceTest, StoppedAtAnyBatchNothingIsLost) {
 TEST_F(CompactorPaceTest, AnUnknownOutcomeLeavesBothPlacesForTheNextStartToDecide) {
   Fill(1);
   Sweep();
-  catalog_->FailApplyForTest(MakeError(Reason::IO_ERROR, "the disk is gone"));
+  catalog_->FailApplyForTest(catalog::Undecided(MakeError(Reason::IO_ERROR, "the disk is gone")));
   CollectReport report;
   EXPECT_THAT(Compactor(*store_).Run(stop_, {}, report), FailsWith(Reason::IO_ERROR));
   catalog_->FailApplyForTest(absl::OkStatus());
