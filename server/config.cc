@@ -174,7 +174,7 @@ const Setting* FindSetting(absl::string_view name) {
 }
 
 absl::Status UnknownName(absl::string_view place, absl::string_view name, absl::string_view dashes) {
-  std::vector<std::string> names = {"config", "help", "version"};
+  std::vector<std::string> names = {"config", "help", "rebuild-catalog", "version"};
   for (const Setting& setting : kSettings) names.emplace_back(setting.name);
   const std::string closest = ClosestName(name, names);
   return MakeError(
@@ -235,6 +235,10 @@ absl::StatusOr<ParsedArguments> ParseArguments(const std::vector<std::string>& a
       parsed.action = CommandLine::Action::kShowVersion;
       return parsed;
     }
+    if (rest == "--rebuild-catalog") {
+      parsed.action = CommandLine::Action::kRebuildCatalog;
+      continue;
+    }
     if (!absl::ConsumePrefix(&rest, "--")) {
       return MakeError(
           Reason::CONFIG_INVALID,
@@ -283,7 +287,8 @@ absl::StatusOr<CommandLine> ReadConfig(const std::vector<std::string>& arguments
   SCONCE_ASSIGN_OR_RETURN(ParsedArguments parsed, ParseArguments(arguments));
   CommandLine line;
   line.action = parsed.action;
-  if (line.action != CommandLine::Action::kServe) return line;
+  const bool runs = line.action == CommandLine::Action::kServe || line.action == CommandLine::Action::kRebuildCatalog;
+  if (!runs) return line;
 
   Given file;
   if (!parsed.config_file.has_value()) parsed.config_file = sources.environment("SCONCE_CONFIG");
@@ -333,6 +338,8 @@ std::string HelpText() {
       &help,
       "\nOther\n"
       "  --config FILE             reads settings from FILE (none)\n"
+      "  --rebuild-catalog         makes a new catalog for the data directory from its blobs, says what it found, and\n"
+      "                            ends; for a catalog that is lost or damaged. The old one is kept beside it\n"
       "  --help, --version         print this, or the version\n"
       "\n"
       "It prints one line on stdout when it is ready, and logs to stderr. SIGTERM or SIGINT stops it in good\n"

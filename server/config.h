@@ -43,7 +43,7 @@ struct ServerConfig {
 };
 
 struct CommandLine {
-  enum class Action { kServe, kShowHelp, kShowVersion };
+  enum class Action { kServe, kRebuildCatalog, kShowHelp, kShowVersion };
   Action action = Action::kServe;
   ServerConfig config;
 };

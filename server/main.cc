@@ -20,6 +20,7 @@
 #include "base/version.h"
 #include "server/config.h"
 #include "server/server.h"
+#include "storage/repository/rebuild.h"
 
 namespace {
 
@@ -80,6 +81,17 @@ int Serve(const sconce::ServerConfig& config) {
   return EXIT_SUCCESS;
 }
 
+int RebuildCatalog(const sconce::ServerConfig& config) {
+  sconce::ConfigureLog(config.log_format, config.log_level);
+  sconce::repository::RepositoryOptions options;
+  options.data_dir = config.data_dir;
+  const auto report = sconce::repository::RebuildCatalog(options);
+  if (!report.ok()) return Fail(report.status(), EXIT_FAILURE);
+  std::printf("%s\nThe catalog of %s is rebuilt; start the server as usual.\n",
+              sconce::repository::Describe(*report).c_str(), config.data_dir.c_str());
+  return EXIT_SUCCESS;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -98,6 +110,8 @@ int main(int argc, char** argv) {
     case sconce::CommandLine::Action::kShowVersion:
       std::printf("sconced %s\n", sconce::kVersion);
       return EXIT_SUCCESS;
+    case sconce::CommandLine::Action::kRebuildCatalog:
+      return RebuildCatalog(line->config);
     case sconce::CommandLine::Action::kServe:
       return Serve(line->config);
   }

@@ -2,6 +2,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "base/error.h"
 #include "base/strings.h"
 
 namespace sconce::catalog {
@@ -16,6 +17,10 @@ absl::Status ConditionFailed(absl::string_view key) {
   absl::Status status = absl::AbortedError(absl::StrCat("the catalog's record ", Quoted(key), " is not as expected"));
   status.SetPayload(kPayloadUrl, absl::Cord(key));
   return status;
+}
+
+absl::Status Catalog::Checkpoint(const std::string&) {
+  return MakeError(Reason::NOT_IMPLEMENTED, "this catalog is kept in no directory");
 }
 
 std::optional<std::string> FailedConditionKey(const absl::Status& status) {

@@ -6,6 +6,7 @@
 #include <rocksdb/file_checksum.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
+#include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/error.h"
@@ -199,6 +201,13 @@ class RocksDbCatalogImpl final : public Catalog {
   std::unique_ptr<CatalogReader> Snapshot() const override {
     return std::make_unique<RocksDbReader>(db_.get(), db_->GetSnapshot());
   }
+  absl::Status Checkpoint(const std::string& directory) override {
+    rocksdb::Checkpoint* made = nullptr;
+    rocksdb::Status status = rocksdb::Checkpoint::Create(db_.get(), &made);
+    const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
+    if (status.ok()) status = checkpoint->CreateCheckpoint(directory);  // beside it, synced, then renamed
+    return ToStatus(status, "copy");
+  }
 
  private:
   // What a group has changed so far: seen by the conditions of the changes behind.
@@ -377,7 +386,44 @@ absl::StatusOr<int64_t> CheckSchema(rocksdb::DB* db) {
   return kSchemaVersion;
 }
 
+// A database that nobody writes.
+class ReadOnlyCatalog final : public CatalogReader {
+ public:
+  ReadOnlyCatalog(std::unique_ptr<rocksdb::Env> env, std::unique_ptr<rocksdb::DB> db)
+      : env_(std::move(env)), db_(std::move(db)), reader_(db_.get(), nullptr) {}
+
+  absl::StatusOr<std::optional<std::string>> Get(absl::string_view key) const override { return reader_.Get(key); }
+  absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(absl::Span<const std::string> keys) const override {
+    return reader_.MultiGet(keys);
+  }
+  absl::Status Scan(absl::string_view begin, absl::string_view end, bool reverse,
+                    absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) const override {
+    return reader_.Scan(begin, end, reverse, visit);
+  }
+
+ private:
+  const std::unique_ptr<rocksdb::Env> env_;
+  const std::unique_ptr<rocksdb::DB> db_;
+  const RocksDbReader reader_;
+};
+
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<CatalogReader>> RocksDbCatalog::OpenReadOnly(const std::string& path,
+                                                                            const RocksDbOptions& options) {
+  std::unique_ptr<rocksdb::Env> env = MakeRocksDbEnv(*options.file_system, options.failure_pause);
+  rocksdb::Options db_options = ToRocksDb(options, env.get());
+  db_options.create_if_missing = false;
+  rocksdb::DB* opened = nullptr;
+  SCONCE_RETURN_IF_ERROR(ToStatus(rocksdb::DB::OpenForReadOnly(db_options, path, &opened), "open"));
+  auto catalog = std::make_unique<ReadOnlyCatalog>(std::move(env), std::unique_ptr<rocksdb::DB>(opened));
+  SCONCE_ASSIGN_OR_RETURN(const std::optional<std::string> schema, catalog->Get(SchemaKey()));
+  int64_t number = 0;
+  if (schema && absl::SimpleAtoi(*schema, &number) && number >= 1 && number <= kSchemaVersion) return catalog;
+  return MakeError(Reason::DATA_DIR_INCOMPATIBLE,
+                   absl::StrCat("the catalog has schema ", Quoted(schema.value_or("")), " and this build reads up to ",
+                                kSchemaVersion, "; use the release of Sconce that wrote it"));
+}
 
 absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string& path, const RocksDbOptions& options) {
   SCONCE_RETURN_IF_ERROR(CheckLogs(*options.file_system, path));

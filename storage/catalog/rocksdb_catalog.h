@@ -34,6 +34,10 @@ class RocksDbCatalog {
   // of its log does not check (nothing that was synced is dropped silently), DATA_DIR_LOCKED, DISK_FULL, IO_ERROR. The
   // destructor waits for the changes in progress; snapshots must be gone before.
   static absl::StatusOr<std::unique_ptr<Catalog>> Open(const std::string& path, const RocksDbOptions& options = {});
+  // The catalog as it stands, of this build's schema or an earlier one; nothing in the directory is changed. For copies
+  // (Catalog::Checkpoint): no other process may have it open for writing.
+  static absl::StatusOr<std::unique_ptr<CatalogReader>> OpenReadOnly(const std::string& path,
+                                                                     const RocksDbOptions& options = {});
 };
 
 }  // namespace sconce::catalog

@@ -7,7 +7,7 @@
 //   3. ReferenceDropper: from each tombstone the references are dropped, and the chunks nobody else refers to.
 //   4. UploadReaper: uploads that expired are aborted; of those that ended everything goes.
 //   5. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked; what others waste is noted.
-//   6. DeletionTrimmer: deletions.log is shortened now and then.
+//   6. DeletionTrimmer: deletions.log is shortened now and then. SnapshotTaker: once an hour the catalog is copied.
 //   7. RequestSweeper: request ids older than their lifetime go.
 //   8. LogTrimmer: the oldest entries of the change log go.
 //   9. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. Last, since it may
@@ -34,6 +34,7 @@ Collector::Collector(Store& store)
       upload_reaper_(store, reference_dropper_),
       blob_sweeper_(store),
       deletion_trimmer_(store),
+      snapshot_taker_(store),
       request_sweeper_(store),
       log_trimmer_(store),
       compactor_(store) {}
@@ -115,6 +116,7 @@ absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   SCONCE_RETURN_IF_ERROR(upload_reaper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(blob_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
+  SCONCE_RETURN_IF_ERROR(snapshot_taker_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(log_trimmer_.Run(stop_, report));
   store_.integrity.Refresh(*store_.catalog);

@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "storage/repository/blob_sweeper.h"
+#include "storage/repository/catalog_snapshots.h"
 #include "storage/repository/collect_step.h"
 #include "storage/repository/compactor.h"
 #include "storage/repository/deletion_recorder.h"
@@ -52,6 +53,7 @@ class Collector {
   UploadReaper upload_reaper_ ABSL_GUARDED_BY(pass_mu_);
   BlobSweeper blob_sweeper_ ABSL_GUARDED_BY(pass_mu_);
   DeletionTrimmer deletion_trimmer_ ABSL_GUARDED_BY(pass_mu_);
+  SnapshotTaker snapshot_taker_ ABSL_GUARDED_BY(pass_mu_);
   RequestSweeper request_sweeper_ ABSL_GUARDED_BY(pass_mu_);
   LogTrimmer log_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   Compactor compactor_ ABSL_GUARDED_BY(pass_mu_);

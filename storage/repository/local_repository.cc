@@ -1,11 +1,13 @@
 #include "storage/repository/local_repository.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "storage/blob/blob_path.h"
 #include "storage/blob/local_blob_store.h"
 #include "storage/catalog/keys.h"
 #include "storage/catalog/rocksdb_catalog.h"
@@ -29,8 +31,31 @@ absl::Status BadPageStart(const std::string& start) {
                                                             " is not one that this list gave; start without one"));
 }
 
+// A new catalog beside old blobs would take all of them for orphans.
+static absl::Status CheckCatalogIsThere(const DataDir& data_dir, FileSystem& fs) {
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(data_dir.catalog_path()));
+  if (std::find(names.begin(), names.end(), "CURRENT") != names.end()) return absl::OkStatus();
+  const blob::BlobPaths paths(data_dir.path());
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> projects, fs.List(paths.BlobsDir()));
+  for (const std::string& project : projects) {
+    const std::optional<uint64_t> uid = blob::ParseProjectDirName(project);
+    if (!uid) continue;
+    SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> shards, fs.List(paths.ProjectDir(*uid)));
+    for (const std::string& shard : shards) {
+      SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> blobs,
+                              fs.List(absl::StrCat(paths.ProjectDir(*uid), "/", shard)));
+      if (blobs.empty()) continue;
+      return MakeError(Reason::CATALOG_CORRUPT,
+                       "the data directory has blobs but no catalog; restore it from a backup, or start once with "
+                       "--rebuild-catalog");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(const RepositoryOptions& options) {
   SCONCE_ASSIGN_OR_RETURN(DataDir data_dir, DataDir::Open(options.data_dir, *options.file_system));
+  SCONCE_RETURN_IF_ERROR(CheckCatalogIsThere(data_dir, *options.file_system));
   catalog::RocksDbOptions catalog_options;
   catalog_options.file_system = options.file_system;
   // Below what pushes leave, so that deletions find room when they no longer do.

@@ -48,7 +48,7 @@ class LocalCheckpointPush final : public CheckpointPush {
                                                            static_cast<int64_t>(reserved.number), store_->NowNanos());
     SCONCE_RETURN_IF_ERROR(SealObject(*ingest_, manifest, [&](const records::ManifestLocation& location) {
                              *record.mutable_manifest() = location;
-                             records::FooterRecord footer = NewFooter(options_, reserved.run_uid);
+                             records::FooterRecord footer = NewFooter(options_, reserved.run_uid, &body);
                              *footer.mutable_checkpoint() = record;
                              return footer;
                            }).status());

@@ -69,7 +69,9 @@ absl::StatusOr<std::optional<records::RequestRecord>> ClaimRequest(const catalog
   const std::string key = catalog::RequestIdKey(project_uid, request.principal, request.method, request.request_id);
   SCONCE_ASSIGN_OR_RETURN(auto found, ReadRecord<records::RequestRecord>(reader, key));
   if (found && now_ns - found->record.time_ns() < absl::ToInt64Nanoseconds(kRequestIdLifetime)) {
-    if (found->record.body_digest() == body.AsKey()) return std::move(found->record);
+    // Empty: from a footer that did not have it (records.proto).
+    if (found->record.body_digest().empty() || found->record.body_digest() == body.AsKey())
+      return std::move(found->record);
     return MakeError(Reason::REQUEST_ID_REUSED,
                      absl::StrCat("the request id ", Quoted(request.request_id),
                                   " was used within 24 hours for a request with other content; use a new one"),

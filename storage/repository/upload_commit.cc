@@ -263,7 +263,7 @@ absl::Status UploadCommit::SealFirst() {
     change.puts.emplace_back(found_.upload.key, found_.upload.record.SerializeAsString());
     return store_.catalog->Apply(change).status();
   }));
-  records::FooterRecord footer = NewFooter(options_, found_.run_uid);
+  records::FooterRecord footer = NewFooter(options_, found_.run_uid, &body_);
   *footer.mutable_checkpoint() = record_;
   return SealBlob(*writer, table, manifest_bytes_, footer);
 }

@@ -77,13 +77,17 @@ records::CheckpointRecord NewCheckpointRecord(const PushOptions& options, const 
   return record;
 }
 
-records::FooterRecord NewFooter(const PushOptions& options, uint64_t run_uid) {
+records::FooterRecord NewFooter(const PushOptions& options, uint64_t run_uid, const Digest* body) {
   records::FooterRecord footer;
   footer.set_project(options.run.project);
   footer.set_run(options.run.run);
   footer.set_run_uid(run_uid);
   footer.set_request_id(options.request.request_id);
   footer.set_principal(options.request.principal);
+  footer.set_request_method(options.request.method);
+  if (body != nullptr && !options.request.request_id.empty()) {
+    footer.set_request_body(body->AsKey().data(), body->AsKey().size());
+  }
   return footer;
 }
 

@@ -32,8 +32,8 @@ struct StoredSizes {
 records::CheckpointRecord NewCheckpointRecord(const PushOptions& options, const Attributes& attributes,
                                               const format::Manifest& manifest, const StoredSizes& sizes,
                                               int64_t version, int64_t now_ns);
-// Without the object.
-records::FooterRecord NewFooter(const PushOptions& options, uint64_t run_uid);
+// Without the object. `body` is that of the request (request_ids.h), where it is known.
+records::FooterRecord NewFooter(const PushOptions& options, uint64_t run_uid, const Digest* body = nullptr);
 
 // The version that the same request committed before; CHECKPOINT_NOT_FOUND when it was deleted since.
 absl::StatusOr<Checkpoint> AnswerOf(const Store& store, const RunName& run, const records::RequestRecord& answered);

@@ -58,6 +58,13 @@ TEST_F(ConfigTest, AFlagWinsOverTheEnvironmentOverTheFileOverTheDefault) {
   EXPECT_EQ(line.config.stream_threads, ServerConfig().stream_threads);
 }
 
+TEST_F(ConfigTest, ARebuildTakesTheSameSettings) {
+  ASSERT_OK_AND_ASSIGN(const CommandLine line, Read({"--rebuild-catalog", "--data-dir", "d"}));
+  EXPECT_EQ(line.action, CommandLine::Action::kRebuildCatalog);
+  EXPECT_EQ(line.config.data_dir, "d");
+  EXPECT_THAT(Read({"--rebuild-catalogs"}), FailsWith(Reason::CONFIG_INVALID, HasSubstr("--rebuild-catalog")));
+}
+
 TEST_F(ConfigTest, BothWaysToWriteAFlag) {
   EXPECT_EQ(Read({"--data-dir=x=y"})->config.data_dir, "x=y");
   EXPECT_EQ(Read({"--data-dir", "--odd"})->config.data_dir, "--odd");
