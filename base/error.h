@@ -101,7 +101,10 @@ namespace sconce {
   X(Unavailable, SERVER_UNREACHABLE)               \
   X(DataLoss, CATALOG_CORRUPT)                     \
   X(Internal, IO_ERROR)                            \
-  X(Internal, INTERNAL_ERROR)
+  X(Internal, INTERNAL_ERROR)                      \
+  /* backups */                                    \
+  X(InvalidArgument, BACKUP_PATH_INVALID)          \
+  X(FailedPrecondition, BACKUP_DISABLED)
 
 enum class Reason {
 #define SCONCE_REASON_ENUMERATOR_(code, name) name,

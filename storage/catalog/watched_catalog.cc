@@ -52,6 +52,11 @@ class WatchedCatalog final : public Watched<Catalog> {
     if (result.ok()) on_applied_(change);
     return result;
   }
+  absl::Status Checkpoint(const std::string& directory) override {
+    absl::Status status = inner_->Checkpoint(directory);
+    Tell(status);
+    return status;
+  }
   absl::Status Verify() const override {
     absl::Status status = inner_->Verify();
     Tell(status);

@@ -25,6 +25,7 @@ void StopSignal::Request() {
 }
 
 bool StopSignal::Requested() const {
+  if (gate_ != nullptr && gate_->Wanted()) return true;
   MutexLock lock(&mu_);
   return requested_;
 }

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "storage/catalog/catalog.h"
+#include "storage/repository/removal_gate.h"
 
 // What the stages of the collector's pass share. A stage is a class with a method
 //
@@ -21,15 +22,18 @@
 // at `stop` between them, and finds what remains to be done in the catalog: so it may end anywhere.
 namespace sconce::repository {
 
-// Says that the repository is closing. Thread-safe.
+// Says that a pass should end: the repository is closing, or `gate` (if any, it outlives this) is wanted by a backup.
+// Thread-safe.
 class StopSignal {
  public:
+  explicit StopSignal(const RemovalGate* gate = nullptr) : gate_(gate) {}
   void Request();
   bool Requested() const;
   // Returns after `timeout`, or at once when the repository closes: then true.
   bool WaitFor(absl::Duration timeout) const;
 
  private:
+  const RemovalGate* const gate_;
   mutable Mutex mu_;
   mutable CondVar changed_;
   bool requested_ ABSL_GUARDED_BY(mu_) = false;

@@ -19,6 +19,7 @@
 
 #include <pthread.h>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/time/time.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -81,7 +82,7 @@ void Collector::Work() {
 void Collector::WaitUnlessUrgent(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   MutexLock lock(&mu_);
-  while (!stopping_ && urgent_ == 0) {
+  while (!stopping_ && urgent_ == 0 && !store_.removals.Wanted()) {
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) return;
     wake_.WaitWithTimeout(&mu_, left);
@@ -90,7 +91,7 @@ void Collector::WaitUnlessUrgent(absl::Duration timeout) {
 
 bool Collector::HasOtherWork() {
   MutexLock lock(&mu_);
-  return stopping_ || woken_ || urgent_ > 0;
+  return stopping_ || woken_ || urgent_ > 0 || store_.removals.Wanted();
 }
 
 absl::StatusOr<CollectReport> Collector::Collect() {
@@ -108,6 +109,8 @@ absl::StatusOr<CollectReport> Collector::Collect() {
 absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   MutexLock pass(&pass_mu_);
   CollectReport report;
+  if (!store_.removals.Enter()) return report;  // a backup is taken: nothing may go; its end wakes the collector
+  const absl::Cleanup leave = [this] { store_.removals.Leave(); };
   SCONCE_RETURN_IF_ERROR(retention_pass_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(deletion_recorder_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(run_burial_.Run(stop_, report));

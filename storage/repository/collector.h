@@ -44,7 +44,7 @@ class Collector {
   bool HasOtherWork();
 
   Store& store_;
-  StopSignal stop_;
+  StopSignal stop_{&store_.removals};
   Mutex pass_mu_;  // held for a pass: there is one at a time
   DeletionRecorder deletion_recorder_ ABSL_GUARDED_BY(pass_mu_);
   RetentionPass retention_pass_ ABSL_GUARDED_BY(pass_mu_);

@@ -12,6 +12,7 @@
 #include "storage/catalog/keys.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "storage/catalog/watched_catalog.h"
+#include "storage/repository/backup.h"
 #include "storage/repository/garbage_preview.h"
 #include "storage/repository/push.h"
 #include "storage/repository/spool.h"
@@ -203,6 +204,12 @@ Integrity LocalRepository::GetIntegrity() {
 
 void LocalRepository::SetIntegrityListener(std::function<void(const Integrity&)> listener) {
   store_->integrity.SetListener(std::move(listener));
+}
+
+absl::StatusOr<BackupReport> LocalRepository::Backup(const std::string& directory) {
+  absl::StatusOr<BackupReport> report = TakeBackup(*store_, directory);
+  collector_.Wake();  // it had to stand still
+  return report;
 }
 
 void LocalRepository::SetChangeListener(std::function<void(const RunName&)> listener) {

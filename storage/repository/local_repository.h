@@ -91,6 +91,7 @@ class LocalRepository final : public Repository {
   absl::StatusOr<std::unique_ptr<Verification>> BeginVerify(const VerifyScope& scope) override;
   Integrity GetIntegrity() override;
   void SetIntegrityListener(std::function<void(const Integrity&)> listener) override;
+  absl::StatusOr<BackupReport> Backup(const std::string& directory) override;
   void SetChangeListener(std::function<void(const RunName&)> listener) override;
   void SetProtector(std::function<bool(const RunName&, int64_t version)> protect) override;
 

@@ -98,6 +98,7 @@ class Spool {
 
 struct RepositoryOptions {
   std::string data_dir;
+  std::string backup_dir;  // absolute; backups go below it. Empty: none are taken
   FileSystem* file_system = &PosixFileSystem();
   const Clock* clock = nullptr;  // null: the system's
   int ingest_threads = 2;        // hash and write
@@ -162,6 +163,16 @@ struct RepositoryStats {
   // Since the start: versions committed, what they added to the disk and what they found there, what was collected.
   int64_t commits = 0, stored_bytes = 0, deduplicated_bytes = 0, collected_bytes = 0;
   std::optional<absl::Time> last_commit_time;
+};
+
+// What a backup holds. Its revision is that of the last change in it.
+struct BackupReport {
+  std::string directory;  // as `sconced --data-dir` takes it
+  int64_t revision = 0;
+  int64_t blobs = 0;
+  int64_t linked_bytes = 0;   // of blobs that share their bytes with the original
+  int64_t copied_bytes = 0;   // of those that could not, being on another disk
+  int64_t missing_blobs = 0;  // that the catalog names and the disk does not have
 };
 
 // Versioned checkpoints on disk: orders blob durability before the catalog's batch, so that what is visible is whole.
@@ -284,6 +295,12 @@ class Repository {
   // `listener` gets what is known of damage now, and after every change of it, on any thread; it must be quick and call
   // nothing of the repository. Set once, before use.
   virtual void SetIntegrityListener(std::function<void(const Integrity&)> listener) = 0;
+
+  // A consistent copy of everything, taken while writes go on, as a data directory of its own: `directory` is new and
+  // below RepositoryOptions::backup_dir. It shares the bytes of blobs where it can; either may go on being used, and
+  // none harms the other. Nothing is removed from the store while it is taken. After an error nothing stays.
+  // BACKUP_DISABLED, BACKUP_PATH_INVALID, DISK_FULL, IO_ERROR.
+  virtual absl::StatusOr<BackupReport> Backup(const std::string& directory) = 0;
 
   // `listener` runs after every change of a run's checkpoints or aliases, on a thread of the repository; it must be
   // quick. Set once, before use.

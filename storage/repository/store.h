@@ -20,6 +20,7 @@
 #include "storage/repository/deletion_log.h"
 #include "storage/repository/integrity.h"
 #include "storage/repository/pin_table.h"
+#include "storage/repository/removal_gate.h"
 #include "storage/repository/repository.h"
 #include "storage/repository/store_counters.h"
 
@@ -37,6 +38,7 @@ struct Store {
   std::unique_ptr<blob::BlobStore> blobs;
   std::unique_ptr<DeletionLog> deletions;
   PinTable pins;
+  RemovalGate removals;
   ChangeNotifier changes;
   ContentsCache contents;
   std::function<bool(const RunName&, int64_t version)> protect;  // set before use
