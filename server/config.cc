@@ -129,6 +129,8 @@ absl::Status SetLogLevel(const std::vector<std::string>& values, ServerConfig& c
 constexpr Setting kSettings[] = {
     {"Where things are", "data-dir", "DIR", "./sconce-data", "where everything is stored; made when it is not there",
      SetText<&ServerConfig::data_dir>},
+    {"Where things are", "backup-dir", "DIR", "none", "backups may be taken, to new directories below this one",
+     SetText<&ServerConfig::backup_dir>},
     {"Where things are", "min-free-bytes", "SIZE", "256MiB", "pushes are refused when the disk has less room than this",
      SetBytes<&ServerConfig::min_free_bytes>},
     {"Where things are", "compact-rate", "SIZE", "64MiB",

@@ -17,6 +17,7 @@ namespace sconce {
 // What sconced can be told. Every default works.
 struct ServerConfig {
   std::string data_dir = "./sconce-data";
+  std::string backup_dir;  // "": no backups
   int64_t min_free_bytes = int64_t{256} << 20;
   int64_t compact_bytes_per_second = int64_t{64} << 20;  // 0: no limit
   absl::Duration upload_ttl = absl::Hours(24);

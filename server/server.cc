@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -172,6 +173,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
 
   repository::RepositoryOptions storage;
   storage.data_dir = config.data_dir;
+  if (!config.backup_dir.empty()) {
+    // Without a slash at the end, as clients' absolute paths are compared with it.
+    storage.backup_dir = std::filesystem::absolute(config.backup_dir + "/x").lexically_normal().parent_path();
+  }
   storage.ingest_threads = config.ingest_threads;
   storage.min_free_bytes = config.min_free_bytes;
   storage.compact_bytes_per_second = config.compact_bytes_per_second;

@@ -59,6 +59,7 @@ Command StatsCommand();
 Command AdminStatsCommand();
 Command AdminGcCommand();
 Command AdminVerifyCommand();
+Command AdminBackupCommand();
 
 }  // namespace sconce::cli
 

@@ -73,6 +73,7 @@ SCONCE_CLIENT_CALL_(PreviewRetention, admin, v1::AdminService, PreviewRetention,
 SCONCE_CLIENT_CALL_(GetUpload, transfer, v1::TransferService, GetUpload, v1::GetUploadRequest, v1::Upload, true)
 SCONCE_CLIENT_CALL_(CommitUpload, transfer, v1::TransferService, CommitUpload, v1::CommitUploadRequest, v1::Checkpoint,
                     true)
+SCONCE_CLIENT_CALL_(Backup, admin, v1::AdminService, Backup, v1::BackupRequest, v1::BackupResponse, false)
 SCONCE_CLIENT_CALL_(GetStats, admin, v1::AdminService, GetStats, v1::GetStatsRequest, v1::Stats, true)
 #undef SCONCE_CLIENT_CALL_
 

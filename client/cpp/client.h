@@ -114,6 +114,7 @@ class Client {
   absl::StatusOr<v1::VerifyResponse> Verify(const v1::VerifyRequest& request, const Progress& progress = nullptr);
   absl::StatusOr<v1::CollectGarbageResponse> CollectGarbage(const v1::CollectGarbageRequest& request);
   absl::StatusOr<v1::PreviewRetentionResponse> PreviewRetention(const v1::PreviewRetentionRequest& request);
+  absl::StatusOr<v1::BackupResponse> Backup(const v1::BackupRequest& request);
   // OK when the server says SERVING for `service` ("" is the server as a whole); SERVER_UNREACHABLE, or UNAVAILABLE
   // when it says otherwise.
   absl::Status CheckHealth(absl::string_view service);

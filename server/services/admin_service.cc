@@ -9,6 +9,7 @@
 #include "sconce/v1/admin_service.grpc.pb.h"
 #include "server/rpc/unary.h"
 #include "server/rpc/unimplemented.h"
+#include "server/services/admin_backup.h"
 #include "server/services/admin_calls.h"
 #include "server/services/admin_retention.h"
 #include "storage/repository/repository.h"
@@ -41,9 +42,12 @@ class AdminService final : public v1::AdminService::CallbackService {
   grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(Context* context, const v1::VerifyRequest* request) override {
     return StartVerify(runtime_, repository_, context, request);
   }
-  grpc::ServerUnaryReactor* Backup(Context* context, const v1::BackupRequest*, v1::BackupResponse*) override {
-    return rpc::NotImplementedUnary(runtime_, context, {kService, "Backup"},
-                                    "stop the server and copy its data directory");
+  grpc::ServerUnaryReactor* Backup(Context* context, const v1::BackupRequest* request,
+                                   v1::BackupResponse* response) override {
+    return rpc::HandleUnary(runtime_, context, {kService, "Backup"}, request, response,
+                            [this](rpc::CallScope&, const v1::BackupRequest& asked, v1::BackupResponse& out) {
+                              return TakeBackup(repository_, asked, out);
+                            });
   }
   grpc::ServerUnaryReactor* PreviewRetention(Context* context, const v1::PreviewRetentionRequest* request,
                                              v1::PreviewRetentionResponse* response) override {

@@ -110,7 +110,7 @@ TEST(AdminServiceTest, StatsCountWhatIsThere) {
 
   grpc::ClientContext context;
   v1::BackupResponse backup;
-  EXPECT_THAT(wire::FromGrpcStatus(stub->Backup(&context, {}, &backup)), FailsWith(Reason::NOT_IMPLEMENTED));
+  EXPECT_THAT(wire::FromGrpcStatus(stub->Backup(&context, {}, &backup)), FailsWith(Reason::BACKUP_DISABLED));
 }
 
 }  // namespace
