@@ -46,6 +46,8 @@ Command RunRmCommand();
 Command AliasCommand();
 Command AliasRmCommand();
 Command UpdateCommand();
+Command UploadShowCommand();
+Command UploadAbortCommand();
 Command ModulePushCommand();
 Command ModulePullCommand();
 Command ModuleLsCommand();

@@ -20,12 +20,12 @@
 namespace sconce::cli {
 
 std::vector<Command> AllCommands() {
-  return {PushCommand(),       PullCommand(),        LsCommand(),           ShowCommand(),        PlanCommand(),
-          UpdateCommand(),     RmCommand(),          AliasCommand(),        AliasRmCommand(),     WatchCommand(),
-          RunsCommand(),       RunSetCommand(),      RunRetentionCommand(), RunRmCommand(),       ModulePushCommand(),
-          ModulePullCommand(), ModuleLsCommand(),    ModuleRmCommand(),     ModelDeployCommand(), ModelLsCommand(),
-          ModelRmCommand(),    InferCommand(),       HealthCommand(),       StatsCommand(),       AdminStatsCommand(),
-          AdminGcCommand(),    AdminVerifyCommand(), AdminBackupCommand()};
+  return {PushCommand(),        PullCommand(),       LsCommand(),           ShowCommand(),        PlanCommand(),
+          UpdateCommand(),      RmCommand(),         AliasCommand(),        AliasRmCommand(),     WatchCommand(),
+          RunsCommand(),        RunSetCommand(),     RunRetentionCommand(), RunRmCommand(),       UploadShowCommand(),
+          UploadAbortCommand(), ModulePushCommand(), ModulePullCommand(),   ModuleLsCommand(),    ModuleRmCommand(),
+          ModelDeployCommand(), ModelLsCommand(),    ModelRmCommand(),      InferCommand(),       HealthCommand(),
+          StatsCommand(),       AdminStatsCommand(), AdminGcCommand(),      AdminVerifyCommand(), AdminBackupCommand()};
 }
 
 namespace {

@@ -43,12 +43,19 @@ void Note(absl::string_view text) {
   std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
 }
 
-void PrintJson(const google::protobuf::Message& message) {
+void PrintJson(const google::protobuf::Message& message, const ExtraNumbers& extra) {
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = true;
   std::string json;
   const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
   if (!status.ok()) Note(absl::StrCat("cannot print as JSON: ", status.ToString()));
+  // The text ends with "\n}\n", or is "{}".
+  for (const auto& [name, value] : extra) {
+    const size_t end = json.find_last_of('}');
+    const bool first = end > 0 && json[end - 1] == '{';
+    json = absl::StrCat(json.substr(0, first ? end : end - 1), first ? "" : ",", "\n \"", name, "\": \"", value,
+                        "\"\n}\n");
+  }
   Print(json);
 }
 

@@ -16,10 +16,12 @@ absl::StatusOr<std::string> FullRunName(absl::string_view text);
 absl::StatusOr<std::string> FullCheckpointName(absl::string_view text);
 // "[project/]run@module" -> "projects/P/runs/R/modules/M".
 absl::StatusOr<std::string> FullModuleName(absl::string_view text);
+// "[project/]run@upload" -> "projects/P/runs/R/uploads/U".
+absl::StatusOr<std::string> FullUploadName(absl::string_view text);
 // "model" -> "models/M".
 absl::StatusOr<std::string> FullModelName(absl::string_view text);
 
-// The short form of a full checkpoint, module or run name: "resnet50@12", "vision/resnet50".
+// The short form of a full checkpoint, module, upload or run name: "resnet50@12", "vision/resnet50".
 std::string ShortName(absl::string_view full_name);
 
 }  // namespace sconce::cli

@@ -11,6 +11,7 @@ TEST(RefsTest, ShortNamesBecomeFullOnes) {
   EXPECT_EQ(*FullCheckpointName("resnet50"), "projects/default/runs/resnet50/checkpoints/latest");
   EXPECT_EQ(*FullCheckpointName("vision/resnet50@best"), "projects/vision/runs/resnet50/checkpoints/best");
   EXPECT_EQ(*FullModuleName("vision/resnet50@Net.v1"), "projects/vision/runs/resnet50/modules/Net.v1");
+  EXPECT_EQ(*FullUploadName("vision/resnet50@push-1"), "projects/vision/runs/resnet50/uploads/push-1");
   EXPECT_EQ(*FullModelName("bnnet"), "models/bnnet");
 }
 
