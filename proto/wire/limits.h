@@ -15,6 +15,8 @@ inline constexpr int64_t kMaxInferenceMessageBytes = int64_t{64} << 20;
 inline constexpr int64_t kMaxBulkDataBytes = int64_t{2} << 20;
 // Largest piece of a manifest in one message.
 inline constexpr int64_t kMaxManifestPieceBytes = int64_t{1} << 20;
+// Proposals and proofs in one message of UploadChunks.
+inline constexpr size_t kMaxChunkQuestions = 65'536;
 // Largest encoded manifest a push may bring: some ten million nodes.
 inline constexpr int64_t kMaxManifestBytes = int64_t{256} << 20;
 

@@ -36,6 +36,7 @@ absl::StatusOr<UploadMessage> UploadMessage::Decode(const grpc::ByteBuffer& buff
   pieces.reserve(message.slices_.size());
   for (const grpc::Slice& slice : message.slices_) pieces.emplace_back(slice.begin(), slice.size());
   std::string small;
+  size_t questions = 0;  // counted before they are parsed, which takes many times their bytes
   SCONCE_RETURN_IF_ERROR(ForEachField(pieces, [&](WireField field) {
     if (!field.is_bytes) {
       AppendVarintField(field.number, field.varint, small);
@@ -44,10 +45,16 @@ absl::StatusOr<UploadMessage> UploadMessage::Decode(const grpc::ByteBuffer& buff
     } else if (field.number == kDataField) {
       message.data_ = std::move(field.bytes);
     } else {
+      if (++questions > kMaxChunkQuestions) return;
       AppendBytesPrefix(field.number, TotalBytes(field.bytes), small);
       AppendPieces(field.bytes, small);
     }
   }));
+  if (questions > kMaxChunkQuestions) {
+    return MakeError(Reason::MESSAGE_TOO_LARGE,
+                     absl::StrCat("a message of the stream has ", questions, " proposals and proofs and may have ",
+                                  kMaxChunkQuestions, "; send them in several"));
+  }
   if (!message.fields_.ParseFromString(small)) {
     return MakeError(Reason::STREAM_PROTOCOL_VIOLATED,
                      "a message of the stream is no valid UploadChunksRequest; use classes generated from "

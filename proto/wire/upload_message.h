@@ -23,7 +23,7 @@ grpc::ByteBuffer EncodeChunkData(int64_t chunk, int64_t offset, absl::Span<const
 // A received UploadChunksRequest, holding the memory that `manifest` and `data` point into. Movable.
 class UploadMessage {
  public:
-  // MESSAGE_TOO_LARGE above kMaxMessageBytes; STREAM_PROTOCOL_VIOLATED when it is malformed.
+  // MESSAGE_TOO_LARGE above kMaxMessageBytes or kMaxChunkQuestions; STREAM_PROTOCOL_VIOLATED when it is malformed.
   static absl::StatusOr<UploadMessage> Decode(const grpc::ByteBuffer& buffer);
 
   // All but `manifest` and `data`, which are empty here.

@@ -53,22 +53,11 @@ class StreamCall : public GrpcReactor {
   // Runs `task` on the stream pool. False when the call is ending or the pool is full (then it ends as
   // SERVER_OVERLOADED); the task is dropped unrun.
   bool RunBlocking(ThreadPool::Task task) ABSL_LOCKS_EXCLUDED(mu_) {
-    {
-      MutexLock lock(&mu_);
-      if (result_.has_value()) return false;
-      ++tasks_;
-    }
-    const bool queued = runtime().stream_pool().TrySubmit([this, task = std::move(task)]() mutable {
-      {
-        ThreadPool::Task running = std::move(task);  // what it holds must be gone before the call can be
-        running();
-      }
-      TaskDone(std::nullopt);
-    });
-    if (!queued)
-      TaskDone(MakeError(Reason::SERVER_OVERLOADED, "the server has more calls than it can take; try again"));
-    return queued;
+    return Submit(std::move(task),
+                  MakeError(Reason::SERVER_OVERLOADED, "the server has more calls than it can take; try again"));
   }
+  // The same, but a full pool leaves the end of the call to the caller: for those that must not end at any moment.
+  bool TryRunBlocking(ThreadPool::Task task) ABSL_LOCKS_EXCLUDED(mu_) { return Submit(std::move(task), std::nullopt); }
 
   // For work on a thread of somebody else: from Hold until Release, which it must call once, the call cannot end and
   // writes may be started, as in a task of RunBlocking. False when the call is ending: then there is nothing to
@@ -100,6 +89,23 @@ class StreamCall : public GrpcReactor {
   }
 
  private:
+  bool Submit(ThreadPool::Task task, const std::optional<absl::Status>& when_full) ABSL_LOCKS_EXCLUDED(mu_) {
+    {
+      MutexLock lock(&mu_);
+      if (result_.has_value()) return false;
+      ++tasks_;
+    }
+    const bool queued = runtime().stream_pool().TrySubmit([this, task = std::move(task)]() mutable {
+      {
+        ThreadPool::Task running = std::move(task);  // what it holds must be gone before the call can be
+        running();
+      }
+      TaskDone(std::nullopt);
+    });
+    if (!queued) TaskDone(when_full);
+    return queued;
+  }
+
   // The last task to end after FinishOnce ends the call.
   void TaskDone(const std::optional<absl::Status>& failure) ABSL_LOCKS_EXCLUDED(mu_) {
     absl::Status status;

@@ -85,5 +85,14 @@ TEST(UploadMessageTest, AMalformedMessageIsRefused) {
               FailsWith(Reason::MESSAGE_TOO_LARGE));
 }
 
+TEST(UploadMessageTest, ProposalsAreCountedBeforeTheyTakeMemory) {
+  v1::UploadChunksRequest request;
+  for (size_t i = 0; i < kMaxChunkQuestions; ++i) request.add_proposals();
+  EXPECT_OK(UploadMessage::Decode(Cut(request.SerializeAsString(), 1 << 20)));
+  request.add_proofs();
+  EXPECT_THAT(UploadMessage::Decode(Cut(request.SerializeAsString(), 1 << 20)),
+              FailsWith(Reason::MESSAGE_TOO_LARGE, ::testing::HasSubstr("65537 proposals and proofs")));
+}
+
 }  // namespace
 }  // namespace sconce::wire
