@@ -9,10 +9,12 @@
 
 #include "sconce/v1/transfer_service.grpc.pb.h"
 #include "server/rpc/call.h"
+#include "server/rpc/dialog_reactor.h"
 #include "server/rpc/download_reactor.h"
-#include "server/rpc/unimplemented.h"
+#include "server/rpc/unary.h"
 #include "server/rpc/upload_reactor.h"
 #include "server/services/transfer_calls.h"
+#include "server/services/upload_calls.h"
 
 namespace sconce::services {
 namespace {
@@ -21,7 +23,6 @@ using grpc::ByteBuffer;
 using grpc::CallbackServerContext;
 
 constexpr char kService[] = "sconce.v1.TransferService";
-constexpr char kUsePush[] = "use PushCheckpoint";
 
 constexpr rpc::CallSpec Spec(const char* method, rpc::CallKind kind) {
   return {kService, method, kind, wire::kMaxMessageBytes, rpc::Admission::kWhenServing};
@@ -45,11 +46,11 @@ using Raw = v1::TransferService::WithRawCallbackMethod_PushCheckpoint<
         v1::TransferService::WithRawCallbackMethod_ImportCheckpoint<
             v1::TransferService::WithRawCallbackMethod_ExportCheckpoint<
                 v1::TransferService::WithRawCallbackMethod_PushModule<
-                    v1::TransferService::WithRawCallbackMethod_FetchModule<Base>>>>>>;
+                    v1::TransferService::WithRawCallbackMethod_FetchModule<
+                        v1::TransferService::WithRawCallbackMethod_UploadChunks<Base>>>>>>>;
 template <typename Base>
-using Typed = v1::TransferService::WithCallbackMethod_BeginUpload<
-    v1::TransferService::WithCallbackMethod_UploadChunks<v1::TransferService::WithCallbackMethod_CommitUpload<
-        v1::TransferService::WithCallbackMethod_AbortUpload<v1::TransferService::WithCallbackMethod_GetUpload<Base>>>>>;
+using Typed = v1::TransferService::WithCallbackMethod_BeginUpload<v1::TransferService::WithCallbackMethod_CommitUpload<
+    v1::TransferService::WithCallbackMethod_AbortUpload<v1::TransferService::WithCallbackMethod_GetUpload<Base>>>>;
 
 class TransferService final : public Raw<Typed<v1::TransferService::Service>> {
  public:
@@ -79,29 +80,40 @@ class TransferService final : public Raw<Typed<v1::TransferService::Service>> {
     return Download(context, kFetchModule, request, NewModuleSource(repository_, *request));
   }
 
-  grpc::ServerUnaryReactor* BeginUpload(CallbackServerContext* context, const v1::BeginUploadRequest*,
-                                        v1::Upload*) override {
-    return rpc::NotImplementedUnary(runtime_, context, kBeginUpload, kUsePush);
+  grpc::ServerBidiReactor<ByteBuffer, ByteBuffer>* UploadChunks(CallbackServerContext* context) override {
+    return new rpc::DialogReactor(runtime_, context, kUploadChunks, [this](rpc::Dialog::Say say) {
+      return NewUploadDialog(repository_, std::move(say));
+    });
   }
-  grpc::ServerBidiReactor<v1::UploadChunksRequest, v1::UploadChunksResponse>* UploadChunks(
-      CallbackServerContext* context) override {
-    return new rpc::NotImplementedStream<grpc::ServerBidiReactor<v1::UploadChunksRequest, v1::UploadChunksResponse>>(
-        runtime_, context, kUploadChunks, kUsePush);
+
+  grpc::ServerUnaryReactor* BeginUpload(CallbackServerContext* context, const v1::BeginUploadRequest* request,
+                                        v1::Upload* response) override {
+    return Answer(context, kBeginUpload, request, response, services::BeginUpload);
   }
-  grpc::ServerUnaryReactor* CommitUpload(CallbackServerContext* context, const v1::CommitUploadRequest*,
-                                         v1::Checkpoint*) override {
-    return rpc::NotImplementedUnary(runtime_, context, kCommitUpload, kUsePush);
+  grpc::ServerUnaryReactor* CommitUpload(CallbackServerContext* context, const v1::CommitUploadRequest* request,
+                                         v1::Checkpoint* response) override {
+    return Answer(context, kCommitUpload, request, response, services::CommitUpload);
   }
-  grpc::ServerUnaryReactor* AbortUpload(CallbackServerContext* context, const v1::AbortUploadRequest*,
-                                        google::protobuf::Empty*) override {
-    return rpc::NotImplementedUnary(runtime_, context, kAbortUpload);
+  grpc::ServerUnaryReactor* AbortUpload(CallbackServerContext* context, const v1::AbortUploadRequest* request,
+                                        google::protobuf::Empty* response) override {
+    return Answer(context, kAbortUpload, request, response, services::AbortUpload);
   }
-  grpc::ServerUnaryReactor* GetUpload(CallbackServerContext* context, const v1::GetUploadRequest*,
-                                      v1::Upload*) override {
-    return rpc::NotImplementedUnary(runtime_, context, kGetUpload);
+  grpc::ServerUnaryReactor* GetUpload(CallbackServerContext* context, const v1::GetUploadRequest* request,
+                                      v1::Upload* response) override {
+    return Answer(context, kGetUpload, request, response, services::GetUpload);
   }
 
  private:
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Answer(CallbackServerContext* context, const rpc::CallSpec& spec, const Request* request,
+                                   Response* response,
+                                   absl::Status (*call)(repository::Repository&, rpc::CallScope&, const Request&,
+                                                        Response&)) {
+    return rpc::HandleUnary(runtime_, context, spec, request, response,
+                            [this, call](rpc::CallScope& scope, const Request& req, Response& resp) {
+                              return call(repository_, scope, req, resp);
+                            });
+  }
   rpc::UploadReactor* Upload(CallbackServerContext* context, const rpc::CallSpec& spec, ByteBuffer* response,
                              std::unique_ptr<rpc::UploadSink> sink) {
     return new rpc::UploadReactor(runtime_, context, spec, response, std::move(sink));

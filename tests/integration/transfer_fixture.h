@@ -104,14 +104,13 @@ class TransferTest : public ::testing::Test {
     runtime_ = std::make_unique<rpc::CallRuntime>(rpc::RuntimeOptions{});
     service_ = services::MakeTransferService(*runtime_, *repository_);
     grpc::ServerBuilder builder;
-    int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(service_.get());
     builder.SetMaxReceiveMessageSize(static_cast<int>(wire::kMaxInferenceMessageBytes));
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
     stub_ = v1::TransferService::NewStub(
-        grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
+        grpc::CreateChannel(absl::StrCat("127.0.0.1:", port_), grpc::InsecureChannelCredentials()));
   }
   // Returns when every call is over and what it left behind is gone.
   void StopServer() {
@@ -338,6 +337,7 @@ class TransferTest : public ::testing::Test {
   std::unique_ptr<rpc::CallRuntime> runtime_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
   std::unique_ptr<v1::TransferService::Stub> stub_;
 };
 
