@@ -21,7 +21,7 @@
 namespace sconce::cli {
 namespace {
 
-constexpr int kMaxParts = 65'536;
+constexpr int kMaxParts = 10'000;  // the server's limit too
 
 // The same for equal messages, also where they hold maps.
 std::string Canonical(const google::protobuf::MessageLite& message) {

@@ -100,6 +100,11 @@ absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, const ObjectContents& 
     }
     batch.change.conditions.push_back({std::move(key), std::move(value)});
   }
+  if (contents.keep_blobs) {  // of an upload: it may hold bytes that were not journalled, or that another part has too
+    for (size_t b = 0; b < contents.blobs.size(); ++b) {
+      if (b == 0 || used[b]) suspects.insert(contents.blobs[b]);
+    }
+  }
   for (const blob::BlobId& suspect : suspects) {
     batch.change.puts.emplace_back(catalog::SuspectBlobKey(project_uid, suspect.id), RawId(contents.blobs[0]));
   }

@@ -189,7 +189,7 @@ absl::Status QuarantineLostChunk(Store& store, uint64_t project_uid, const Diges
   record.set_bad(true);
   const std::string key = catalog::ChunkKey(project_uid, chunk);
   change.conditions.push_back({key, std::nullopt});
-  change.puts.emplace_back(key, record.SerializeAsString());
+  PutChunk(project_uid, chunk, record, change);
   const absl::Status applied = store.catalog->Apply(change).status();
   if (catalog::FailedConditionKey(applied))
     return absl::OkStatus();  // the owner was deleted, or a push brought the chunk, at this moment
@@ -220,7 +220,7 @@ absl::Status HealChunkInPlace(Store& store, uint64_t project_uid, const Digest& 
     catalog::ChangeSet change;
     change.conditions.push_back(stored->Unchanged());
     stored->record.set_bad(false);
-    change.puts.emplace_back(stored->key, stored->record.SerializeAsString());
+    PutChunk(project_uid, chunk, stored->record, change);
     SCONCE_ASSIGN_OR_RETURN(runs, Heal(store, project_uid, {chunk}, change));
     return store.catalog->Apply(change).status();
   }));
