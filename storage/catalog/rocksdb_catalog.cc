@@ -271,7 +271,7 @@ class RocksDbCatalogImpl final : public Catalog {
   // not applied. Three traps of RocksDB 7.8 are kept out of the way of that:
   //
   // * With nothing in memory it would go on with the old log, and stumble over that (Debian's build has its assertions
-  //   on). So there is always something in memory: at least our schema number, put there again without the log.
+  //   on). So there is always something in memory: at least the schema number, put there again without the log.
   // * When the log fails while a flush is scheduled but has not begun, Resume waits for ever for that flush. So RocksDB
   //   never flushes by itself: this thread does, and waits for it, before a write.
   // * Resume waits until no compaction runs, and a compaction that fails because the disk is full begins anew at once,
@@ -283,9 +283,11 @@ class RocksDbCatalogImpl final : public Catalog {
       if (rocksdb::Status status = db_->Flush(flush); !status.ok()) return status;
     }
     if (!MemtableIsEmpty()) return rocksdb::Status::OK();
+    std::string schema;  // as it is stored: it may be older than this build's, while it is migrated
+    if (rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), SchemaKey(), &schema); !status.ok()) return status;
     rocksdb::WriteOptions unlogged;
     unlogged.disableWAL = true;
-    return db_->Put(unlogged, SchemaKey(), absl::StrCat(kSchemaVersion));
+    return db_->Put(unlogged, SchemaKey(), schema);
   }
 
   // Aborted when it does not come back: the second trap again, laid by a compaction that fails just when this thread

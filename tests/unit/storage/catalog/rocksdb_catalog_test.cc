@@ -106,7 +106,7 @@ TEST(RocksDbCatalogTest, AChangeThatTheDiskHasNoRoomForIsRefusedWhole) {
   ChangeSet change = Puts({{"xa", "1"}});
   change.log = {"entry"};
   EXPECT_THAT(catalog->Apply(change), FailsWith(Reason::DISK_FULL));
-  EXPECT_EQ(ScanAll(*catalog, "l", "y"), Pairs({{SchemaKey(), "1"}}));
+  EXPECT_EQ(ScanAll(*catalog, "l", "y"), Pairs({{SchemaKey(), "2"}}));
 }
 
 TEST(RocksDbCatalogTest, APlaceThatCannotBeIsAnIoError) {
