@@ -30,6 +30,7 @@ class LentCatalog final : public catalog::Catalog {
     return catalog_.Scan(begin, end, reverse, visit);
   }
   absl::StatusOr<int64_t> Apply(const catalog::ChangeSet& change) override { return catalog_.Apply(change); }
+  absl::Status Verify() const override { return catalog_.Verify(); }
   std::unique_ptr<catalog::CatalogReader> Snapshot() const override { return catalog_.Snapshot(); }
 
  private:
@@ -50,6 +51,9 @@ class LentBlobStore final : public blob::BlobStore {
     return blobs_.Resume(id, end);
   }
   absl::StatusOr<std::shared_ptr<const blob::Blob>> Open(const blob::BlobId& id) override { return blobs_.Open(id); }
+  absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenStored(const blob::BlobId& id) override {
+    return blobs_.OpenStored(id);
+  }
   absl::Status Remove(const blob::BlobId& id) override { return blobs_.Remove(id); }
   absl::StatusOr<std::vector<blob::BlobId>> List() override { return blobs_.List(); }
   using BlobStore::Recover;
