@@ -339,15 +339,5 @@ TEST_F(TransferErrorsTest, ModulesAreRefusedWhenTheyAreNone) {
               FailsWith(Reason::OFFSET_OUT_OF_RANGE));
 }
 
-TEST_F(TransferErrorsTest, ResumableUploadsSayWhatToUseInstead) {
-  grpc::ClientContext context;
-  v1::Upload upload;
-  const absl::Status status = wire::FromGrpcStatus(stub_->BeginUpload(&context, v1::BeginUploadRequest(), &upload));
-  EXPECT_THAT(status, FailsWith(Reason::NOT_IMPLEMENTED, HasSubstr("PushCheckpoint")));
-  grpc::ClientContext stream_context;
-  const auto stream = stub_->UploadChunks(&stream_context);
-  EXPECT_THAT(wire::FromGrpcStatus(stream->Finish()), FailsWith(Reason::NOT_IMPLEMENTED, HasSubstr("PushCheckpoint")));
-}
-
 }  // namespace
 }  // namespace sconce
