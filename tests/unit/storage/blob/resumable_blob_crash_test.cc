@@ -106,7 +106,9 @@ TEST(ResumableBlobCrashTest, WhatWasSyncedSurvivesAnyPowerCut) {
       fs.Disarm();
       fs.RestorePower(loss, static_cast<uint32_t>(n));
       resumed_with.insert(journal.durable.size());
-      if (journal.sealed) EXPECT_OK(first);
+      if (journal.sealed) {
+        EXPECT_OK(first);
+      }
       // Once more in the middle of going on, then to the end.
       fs.CutPowerAt(7);
       Work(fs, directory.path(), journal).IgnoreError();
