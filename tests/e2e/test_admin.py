@@ -106,7 +106,7 @@ def test_damage_is_found_shown_and_healed(new_server, tmp_path):
 
 
 def test_the_scrub_finds_damage_by_itself(new_server, tmp_path):
-    server = new_server().start()
+    server = new_server(flags=["--scrub-rate", "0"]).start()
     server.sconce("push", checkpoint(tmp_path / "a.pt", 1, size=1_000_000), "run")
     assert server.stop() == 0
     flip(server, 100_000)
@@ -137,7 +137,7 @@ def test_metrics_are_what_prometheus_expects(server, push, run):
     assert values["sconce_committed_total"][()] >= 1
     assert values["sconce_upload_bytes_total"][(("result", "new"),)] >= 800_000
     handled = values["grpc_server_handled_total"]
-    key = (("grpc_code", "OK"), ("grpc_method", "PushCheckpoint"), ("grpc_service", "sconce.v1.TransferService"), ("grpc_type", "client_stream"))
+    key = (("grpc_code", "OK"), ("grpc_method", "CommitUpload"), ("grpc_service", "sconce.v1.TransferService"), ("grpc_type", "unary"))
     assert handled[key] >= 1
     promtool = shutil.which("promtool")
     if promtool is None:

@@ -35,7 +35,7 @@ def check_all(server, tmp_path):
     for line in server.sconce("runs", "-o", "name").stdout.split():
         for version in server.sconce("ls", line, "-o", "name").stdout.split():
             out = tmp_path / "fetched.pt"
-            server.sconce("pull", version, "-o", out, "--force")
+            server.sconce("pull", version, "-o", out)
             fetched = torch.load(out)
             expected = tensors(fetched["seed"])
             assert torch.equal(fetched["own"], expected["own"]) and torch.equal(fetched["frozen"], expected["frozen"])

@@ -39,7 +39,7 @@ class Watch final : public grpc::ClientReadReactor<Message> {
   }
   ~Watch() override {
     Cancel();
-    End();
+    End().IgnoreError();
   }
 
   void OnReadDone(bool ok) override {

@@ -61,8 +61,11 @@ TEST(ProcessMetricsTest, TellOfThisProcess) {
     EXPECT_THAT(text, HasSubstr(absl::StrCat("\n", name)));
   }
   for (const Family& family : ProcessMetrics()) {
-    if (family.name == "process_resident_memory_bytes") EXPECT_GT(family.samples[0].value, 1 << 20);
-    if (family.name == "process_start_time_seconds") EXPECT_GT(family.samples[0].value, 1.6e9);
+    if (family.name == "process_resident_memory_bytes") {
+      EXPECT_GT(family.samples[0].value, 1 << 20);
+    } else if (family.name == "process_start_time_seconds") {
+      EXPECT_GT(family.samples[0].value, 1.6e9);
+    }
   }
 }
 

@@ -191,8 +191,11 @@ TEST_F(RepositoryWeightsTest, HooksHearOfChangesAndProtectWhatIsServed) {
   }
   EXPECT_THAT(repository_->DeleteCheckpoint({{"p", "r"}, "1"}, "", true, false),
               FailsWith(Reason::CHECKPOINT_PROTECTED));
-  weights_->SetHooks(nullptr, nullptr);
-  EXPECT_OK(repository_->DeleteCheckpoint({{"p", "r"}, "1"}, "", true, false));
+  weights_->SetHooks([](const RunId&) {}, [](const RunId&, int64_t) { return false; });
+  EXPECT_OK(repository_->DeleteCheckpoint({{"p", "r"}, "1"}, "", true, true));
+  weights_->SetHooks(nullptr, nullptr);  // nobody can tell what is served any more
+  EXPECT_THAT(repository_->DeleteCheckpoint({{"p", "r"}, "1"}, "", true, true),
+              FailsWith(Reason::CHECKPOINT_PROTECTED));
 }
 
 }  // namespace

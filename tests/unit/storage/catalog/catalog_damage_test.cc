@@ -13,6 +13,9 @@
 #include "tests/support/temp_dir.h"
 
 namespace sconce::catalog {
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(CatalogContract);  // of the helpers beside it alone is use made here
+
 namespace {
 
 namespace fs = std::filesystem;

@@ -181,7 +181,8 @@ bool NaivelyStays(const RetentionContext& context, const std::vector<VersionFact
   };
   apply(rule.keep_last != 0, newer < rule.keep_last);
   apply(rule.keep_best != 0, ranked(v) && better < rule.keep_best);
-  apply(rule.keep_every_steps != 0, v.step && *v.step / rule.keep_every_steps * rule.keep_every_steps == *v.step);
+  apply(rule.keep_every_steps != 0,
+        rule.keep_every_steps != 0 && v.step && *v.step / rule.keep_every_steps * rule.keep_every_steps == *v.step);
   apply(rule.keep_younger_than != absl::ZeroDuration(),
         absl::Nanoseconds(context.now_ns - v.create_time_ns) < rule.keep_younger_than);
   return stays || !any;
