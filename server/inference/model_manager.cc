@@ -222,7 +222,8 @@ bool ModelManager::Serves(const RunId& run, int64_t version) const {
     const std::optional<WeightsRef>& weights = deployment.record.spec.weights;
     if (!weights.has_value() || !(weights->run == run)) return false;
     // One that names its version needs it also before it has loaded it, as after a restart.
-    return weights->selector == absl::StrCat(version) || deployment.loading == version || (deployment.serving != nullptr && deployment.serving->version == version);
+    return weights->selector == absl::StrCat(version) || deployment.loading == version ||
+           (deployment.serving != nullptr && deployment.serving->version == version);
   });
 }
 

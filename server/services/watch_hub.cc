@@ -143,7 +143,7 @@ class WatchHub::Impl {
   bool news_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Time next_look_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();   // for heartbeats that are due
+  absl::Time next_look_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();    // for heartbeats that are due
   absl::Time cancel_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();  // those whose last message has not left
   std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mu_);
   std::deque<Watcher*> ready_ ABSL_GUARDED_BY(mu_);

@@ -44,8 +44,8 @@ class WatchHub {
   grpc::ServerWriteReactor<v1::WatchCheckpointsResponse>* Watch(grpc::CallbackServerContext* context,
                                                                 const v1::WatchCheckpointsRequest* request);
 
-  // Ends all watches with SERVER_DRAINING, and a moment later cancels those whose client does not read: they never end by
-  // themselves, and a server that shuts down would wait for them. New ones end likewise. Returns at once.
+  // Ends all watches with SERVER_DRAINING, and a moment later cancels those whose client does not read: they never end
+  // by themselves, and a server that shuts down would wait for them. New ones end likewise. Returns at once.
   void EndWatches();
 
  private:

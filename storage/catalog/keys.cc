@@ -14,8 +14,8 @@ namespace {
 constexpr char kSchema = 'v', kNextUid = 'u', kLog = 'l', kProject = 'P', kRunName = 'R', kRun = 'r',
                kRunTombstone = 'T', kCheckpoint = 'c', kMetric = 'm', kAlias = 'a', kModule = 'd', kChunk = 'k',
                kReference = 'f', kBlob = 'b', kSuspectBlob = 'g', kTombstone = 't', kRequestId = 'q', kDeployment = 'p',
-               kWaste = 'w', kRetention = 'e', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z', kQuarantine = 'h',
-               kScrub = 's';
+               kWaste = 'w', kRetention = 'e', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z',
+               kQuarantine = 'h', kScrub = 's';
 
 constexpr size_t kOwnerBytes = 17;
 constexpr size_t kDigestBytes = 32;

@@ -238,8 +238,7 @@ TEST_P(DeletionRecorderTest, RecordsOfObjectsWhoseFootersAreGoneAreTrimmed) {
   EXPECT_EQ(Logged().size(), 301u);  // too young
   clock_.Turn(absl::Hours(73));
   ASSERT_OK(repository_->CollectGarbage());
-  EXPECT_THAT(Logged(),
-              ::testing::UnorderedElementsAre("c1", "c302"));  // the run's last one stays too
+  EXPECT_THAT(Logged(), ::testing::UnorderedElementsAre("c1", "c302"));  // the run's last one stays too
 }
 
 }  // namespace
