@@ -94,6 +94,7 @@ TEST_P(ChangeLogTest, QuarantineAndHealingMoveBest) {
   const int64_t damaged = Revision();
   ASSERT_OK(PushContents(To("other"), {content}));
   EXPECT_THAT(TailText(damaged), ElementsAre("r healed 2", "r best moved 2 best", "other committed 1"));
+  ASSERT_OK(repository_->CollectGarbage());
   EXPECT_THAT(Audit(), IsClean());
 }
 

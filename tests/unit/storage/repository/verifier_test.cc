@@ -143,6 +143,7 @@ TEST_P(VerifierTest, BytesThatAreRightAgainHeal) {
 }
 
 TEST_P(VerifierTest, ALostBlobTakesWhateverStandsInIt) {
+  if (GetParam() == Backend::kMemory) GTEST_SKIP() << "a blob in memory is readable whatever its trailer says";
   ASSERT_OK(PushContents(To("a"), {large_}));
   ASSERT_OK(PushContents(To("b"), {large_}));
   ASSERT_OK(PushContents(To("b"), {RandomBytes(100'000, 2)}));
