@@ -452,7 +452,8 @@ absl::Status CatalogRebuilder::SalvageChunks() {
     ++report_.blobs;
   }
   if (unusable_.empty()) return absl::OkStatus();
-  for (const auto& [project_uid, name] : projects_) {
+  for (const auto& project : projects_) {
+    const uint64_t project_uid = project.first;
     const std::string prefix = catalog::ChunkPrefix(project_uid);
     SCONCE_RETURN_IF_ERROR(
         ScanSnapshot(snapshot_, prefix, [&](absl::string_view key, absl::string_view value) -> absl::Status {
