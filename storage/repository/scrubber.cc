@@ -56,7 +56,7 @@ void Scrubber::Work() {
 
 absl::StatusOr<absl::Duration> Scrubber::Step() {
   MutexLock lock(&step_mu_);
-  const auto step = [&]() -> absl::StatusOr<absl::Duration> {
+  const auto step = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mu_) -> absl::StatusOr<absl::Duration> {
     if (!loaded_) SCONCE_RETURN_IF_ERROR(Load());
     if (position_.round_begin_ns() != 0 && position_.ended()) {
       const int64_t next = position_.round_begin_ns() + absl::ToInt64Nanoseconds(kRoundInterval);
