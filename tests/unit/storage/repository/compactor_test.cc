@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "base/status_macros.h"
+#include "storage/blob/footer.h"
 #include "storage/catalog/keys.h"
 #include "storage/repository/blob_sweeper.h"
 #include "storage/repository/reference_dropper.h"
@@ -268,7 +269,10 @@ TEST_F(CompactorPaceTest, ABadChunkIsQuarantinedWhereItIsAndItsBlobLeftAlone) {
   ASSERT_OK_AND_ASSIGN(const auto ids, blobs_->List());
   for (const blob::BlobId& id : ids) {
     ASSERT_OK_AND_ASSIGN(const auto blob, blobs_->Open(id));
-    if (blob->size_bytes() > 1 << 20) blobs_->CorruptForTest(id, 12345);
+    ASSERT_OK_AND_ASSIGN(const blob::FooterView footer, blob::ReadFooter(*blob));
+    if (blob->size_bytes() < 1 << 20) continue;
+    // All of them: in which order the threads of the push wrote them is open, so which is the one still needed too.
+    for (const blob::FooterChunk& chunk : footer.chunks) blobs_->CorruptForTest(id, chunk.offset);
   }
   CollectReport report;
   Compactor compactor(*store_);
