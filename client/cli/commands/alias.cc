@@ -1,6 +1,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "client/cli/all_pages.h"
 #include "client/cli/command.h"
 #include "client/cli/output.h"
 #include "client/cli/refs.h"
@@ -13,14 +14,8 @@ absl::Status List(Context& context, const std::string& run) {
   SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(context.args));
   v1::ListAliasesRequest request;
   request.set_parent(run);
-  request.set_page_size(1000);
-  v1::ListAliasesResponse all;
-  do {
-    SCONCE_ASSIGN_OR_RETURN(const v1::ListAliasesResponse page, context.client.ListAliases(request));
-    all.MergeFrom(page);
-    request.set_page_token(page.next_page_token());
-  } while (!request.page_token().empty());
-  all.clear_next_page_token();
+  SCONCE_ASSIGN_OR_RETURN(const v1::ListAliasesResponse all,
+                          AllPages(context.client, &client::Client::ListAliases, request));
   if (format == OutputFormat::kJson) {
     PrintJson(all);
     return absl::OkStatus();

@@ -2,6 +2,7 @@
 #include "absl/strings/str_join.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "client/cli/all_pages.h"
 #include "client/cli/command.h"
 #include "client/cli/output.h"
 #include "client/cli/plan_options.h"
@@ -67,14 +68,8 @@ absl::Status Deploy(Context& context) {
 absl::Status List(Context& context) {
   SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(context.args));
   v1::ListModelsRequest request;
-  request.set_page_size(1000);
-  v1::ListModelsResponse all;
-  do {
-    SCONCE_ASSIGN_OR_RETURN(const v1::ListModelsResponse page, context.client.ListModels(request));
-    all.MergeFrom(page);
-    request.set_page_token(page.next_page_token());
-  } while (!request.page_token().empty());
-  all.clear_next_page_token();
+  SCONCE_ASSIGN_OR_RETURN(const v1::ListModelsResponse all,
+                          AllPages(context.client, &client::Client::ListModels, request));
   if (format == OutputFormat::kJson) {
     PrintJson(all);
     return absl::OkStatus();

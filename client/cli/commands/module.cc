@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "client/cli/all_pages.h"
 #include "client/cli/command.h"
 #include "client/cli/files.h"
 #include "client/cli/output.h"
@@ -68,14 +69,8 @@ absl::Status List(Context& context) {
   SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(context.args));
   v1::ListModulesRequest request;
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_parent(), FullRunName(context.args.positional()[0]));
-  request.set_page_size(1000);
-  v1::ListModulesResponse all;
-  do {
-    SCONCE_ASSIGN_OR_RETURN(const v1::ListModulesResponse page, context.client.ListModules(request));
-    all.MergeFrom(page);
-    request.set_page_token(page.next_page_token());
-  } while (!request.page_token().empty());
-  all.clear_next_page_token();
+  SCONCE_ASSIGN_OR_RETURN(const v1::ListModulesResponse all,
+                          AllPages(context.client, &client::Client::ListModules, request));
   if (format == OutputFormat::kJson) {
     PrintJson(all);
     return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "client/cli/all_pages.h"
 #include "client/cli/command.h"
 #include "client/cli/output.h"
 #include "client/cli/refs.h"
@@ -20,14 +21,7 @@ absl::Status List(Context& context) {
   SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(context.args));
   v1::ListRunsRequest request;
   if (!context.args.positional().empty()) request.set_parent(absl::StrCat("projects/", context.args.positional()[0]));
-  request.set_page_size(1000);
-  v1::ListRunsResponse all;
-  do {
-    SCONCE_ASSIGN_OR_RETURN(const v1::ListRunsResponse page, context.client.ListRuns(request));
-    all.MergeFrom(page);
-    request.set_page_token(page.next_page_token());
-  } while (!request.page_token().empty());
-  all.clear_next_page_token();
+  SCONCE_ASSIGN_OR_RETURN(const v1::ListRunsResponse all, AllPages(context.client, &client::Client::ListRuns, request));
   if (format == OutputFormat::kJson) {
     PrintJson(all);
     return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "client/cli/all_pages.h"
 #include "client/cli/command.h"
 #include "client/cli/output.h"
 #include "client/cli/refs.h"
@@ -16,14 +17,8 @@ absl::Status Preview(Context& context) {
   if (HasRetention(context.args)) {
     SCONCE_ASSIGN_OR_RETURN(*request.mutable_retention(), ChosenRetention(context.args));
   }
-  request.set_page_size(1000);
-  v1::PreviewRetentionResponse all;
-  do {
-    SCONCE_ASSIGN_OR_RETURN(const v1::PreviewRetentionResponse page, context.client.PreviewRetention(request));
-    all.MergeFrom(page);
-    request.set_page_token(page.next_page_token());
-  } while (!request.page_token().empty());
-  all.clear_next_page_token();
+  SCONCE_ASSIGN_OR_RETURN(const v1::PreviewRetentionResponse all,
+                          AllPages(context.client, &client::Client::PreviewRetention, request));
   if (format == OutputFormat::kJson) {
     PrintJson(all);
     return absl::OkStatus();
