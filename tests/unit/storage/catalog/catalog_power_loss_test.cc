@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <map>
 #include <mutex>
@@ -10,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "tests/support/fault_file_system.h"
@@ -38,6 +40,7 @@ class FaultyCatalog {
     options.file_system = &fs;
     options.min_free_bytes = 0;
     options.failure_pause = absl::Milliseconds(1);
+    options.resume_timeout = absl::Seconds(10);
     options.write_buffer_bytes = write_buffer_bytes_;
     auto opened = RocksDbCatalog::Open(dir_ / "catalog", options);
     if (opened.ok()) catalog_ = *std::move(opened);
@@ -148,8 +151,15 @@ TEST(CatalogPowerLossTest, NorWhileTablesAreWrittenAndCompacted) {
   for (const Loss loss : kLosses) LosePowerEverywhere(kSmallBuffer, loss);
 }
 
-// The failure is one operation; what follows must work in the same process, and survive power loss.
+// RocksDB did not come back from a failure in the background, and the catalog says so: a restart helps.
+bool NeedsRestart(const absl::Status& status) {
+  return absl::StrContains(status.message(), "takes no more changes until the server is restarted");
+}
+
+// The failure is one operation; what follows must work in the same process, or, rarely, after the restart that the
+// error asks for, and survive power loss.
 void FailEverywhere(int64_t write_buffer_bytes, int error_number, Reason reason, Loss loss) {
+  std::atomic<int> restarts{0};
   ForEachBoundary([&](int n) {
     SCOPED_TRACE(testing::Message() << "errno " << error_number << " at operation " << n);
     FaultyCatalog catalog(write_buffer_bytes);
@@ -165,15 +175,23 @@ void FailEverywhere(int64_t write_buffer_bytes, int error_number, Reason reason,
     }
     const bool failed = catalog.fs.failed();
     catalog.fs.Disarm();
-    EXPECT_OK(catalog.Apply(500));
+    absl::Status goes_on = catalog.Apply(500);
+    if (NeedsRestart(goes_on)) {
+      ++restarts;
+      catalog.RestartAfterPowerLoss(loss, n);
+      catalog.Settle();
+      goes_on = catalog.Apply(500);
+    }
+    EXPECT_OK(goes_on);
     EXPECT_OK(catalog.Apply(5000));
     catalog.ExpectSound();
     catalog.RestartAfterPowerLoss(loss, n);
     return failed;
   });
+  EXPECT_LE(restarts, 3);  // seen: one in some four runs of all of them
 }
 
-TEST(CatalogPowerLossTest, AfterAFailedOperationTheCatalogGoesOnByItself) {
+TEST(CatalogPowerLossTest, AfterAFailedOperationTheCatalogGoesOnOrAsksForARestart) {
   for (const int64_t buffer : {kLargeBuffer, kSmallBuffer}) {
     FailEverywhere(buffer, EIO, Reason::IO_ERROR, Loss::kUnsynced);
     FailEverywhere(buffer, ENOSPC, Reason::DISK_FULL, Loss::kTornBytes);
