@@ -301,7 +301,9 @@ class Story:
                 if key not in found:
                     self.deleted.add(key)
             elif key not in found:
-                newer = sum(run == key[0] and version > key[1] for run, version in found)
+                # Those too that were deleted after retention had counted them.
+                ever = set(found) | self.deleted | self.doubtful_deletions
+                newer = sum(run == key[0] and version > key[1] for run, version in ever)
                 assert key[0] == LIMITED and newer >= KEPT, f"{key} was acknowledged and is lost"
                 self.deleted.add(key)
             else:
