@@ -8,9 +8,8 @@ import signal
 import subprocess
 import time
 
-import stubs
-
-BIN = pathlib.Path(os.environ.get("SCONCE_BIN_DIR", stubs.SOURCE / "build/bin"))
+SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
+BIN = pathlib.Path(os.environ.get("SCONCE_BIN_DIR", SOURCE / "build/bin"))
 
 
 class Server:
@@ -49,6 +48,9 @@ class Server:
         return self.log.read_text(encoding="utf-8", errors="replace")[-count:] if self.log.exists() else ""
 
     def stubs(self):
+        # Not before it is needed: the generated package is called `sconce`, as is the client library, whose tests start servers too.
+        import stubs  # pylint: disable=import-outside-toplevel
+
         return stubs.Stubs(self.target)
 
     def kill(self):

@@ -1,0 +1,55 @@
+"""Shared by the tests of the Python client: the package from the source tree, and the real server where it is built."""
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent.parent
+sys.path.insert(0, str(SOURCE / "client/python"))
+sys.path.insert(0, str(SOURCE / "tests/support"))
+
+import sconced  # noqa: E402  pylint: disable=wrong-import-position
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_caller(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SCONCE_") and name not in ("SCONCE_BIN_DIR", "SCONCE_SOURCE_DIR")]:
+        monkeypatch.delenv(name)
+
+
+def need_server():
+    if not (sconced.BIN / "sconced").exists():
+        pytest.skip(f"no sconced in {sconced.BIN}: build it (scripts/build.sh release), or say where it is with SCONCE_BIN_DIR")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One server for the tests of a file, which use runs of their own."""
+    need_server()
+    running = sconced.Server(tmp_path_factory.mktemp("sconced") / "data").start()
+    yield running
+    assert running.stop() == 0, running.log_tail()
+
+
+@pytest.fixture
+def new_server(tmp_path):
+    """Makes servers that a test starts and stops as it likes; what still runs at its end is killed."""
+    need_server()
+    made = []
+
+    def make(name="data", **options):
+        made.append(sconced.Server(tmp_path / name, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process is not None and one.process.poll() is None:
+            one.kill()
+
+
+@pytest.fixture
+def run_name(request):
+    """A run that no other test of the file uses."""
+    return "".join(c if c.isalnum() else "-" for c in request.node.name)[:100].strip("-")
