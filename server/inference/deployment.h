@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/inference/batcher.h"
 #include "server/inference/weight_source.h"
 #include "storage/format/key_rules.h"
 
@@ -71,7 +72,7 @@ struct DeploymentStatus {
 struct ServingModel {
   std::string model;
   int64_t version = 0;
-  std::shared_ptr<LoadedModel> loaded;
+  std::shared_ptr<Batcher> loaded;
 };
 
 }  // namespace sconce::inference

@@ -66,6 +66,7 @@ ModelManager::ModelManager(const ModelManagerOptions& options, WeightSource& sou
     : options_(options),
       source_(source),
       runtime_(runtime),
+      batch_timer_(std::make_shared<BatchTimer>()),
       load_pool_("model-load", options.load_threads, /*queue_limit=*/4096),
       scheduler_([this] { Schedule(); }) {
   source_.SetHooks([this](const RunId& run) { OnRunChanged(run); },
@@ -320,7 +321,11 @@ absl::StatusOr<std::shared_ptr<const ServingModel>> ModelManager::LoadVersion(co
     wanted.match = spec.weights->match;
   }
   SCONCE_ASSIGN_OR_RETURN(std::shared_ptr<LoadedModel> loaded, runtime_.Load(wanted));
-  return std::make_shared<const ServingModel>(ServingModel{model, version, std::move(loaded)});
+  BatcherOptions batching;
+  batching.model = model;
+  batching.timer = batch_timer_;
+  return std::make_shared<const ServingModel>(
+      ServingModel{model, version, Batcher::Make(batching, {std::move(loaded)})});
 }
 
 void ModelManager::MarkServing(Deployment& deployment, std::shared_ptr<const ServingModel> serving) {

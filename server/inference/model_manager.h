@@ -85,6 +85,7 @@ class ModelManager {
   const ModelManagerOptions options_;
   WeightSource& source_;
   ModelRuntime& runtime_;
+  const std::shared_ptr<BatchTimer> batch_timer_;
 
   mutable Mutex mu_;
   CondVar wake_;

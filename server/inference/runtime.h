@@ -60,6 +60,7 @@ struct ModelSpec {
   StoredBytes module;                // a TorchScript archive
   std::optional<StateDict> weights;  // absent: the module's own
   MatchPolicy match;                 // of the weights
+  int threads = 0;                   // for one operation, unless OMP_NUM_THREADS says otherwise; 0: one for each core
 };
 
 struct ModelArgument {
@@ -96,11 +97,11 @@ class LoadedModel {
   // OK when it would answer now; WORKER_DIED while what runs it is being restarted.
   virtual absl::Status Health() const = 0;
 
-  // Runs forward() on `inputs`, which are named as its arguments and have been read when this returns. `done` is called
-  // exactly once, from any thread, perhaps before this returns; it must be quick. It gets the outputs, named OUTPUT__0,
-  // OUTPUT__1 ... or by the keys of the dict that forward() returned, or MODEL_INPUT_INVALID, MODEL_FAILED, WORKER_DIED
-  // (this request was running, or came while the worker restarts), WORKER_DEADLINE_EXCEEDED (it ran too long and was
-  // ended), MODEL_OVERLOADED, CALL_DEADLINE_EXCEEDED (its turn had not come by `deadline`).
+  // Runs forward() on `inputs`, which are named as its arguments; what they refer to stays until `done` is called. That
+  // happens exactly once, from any thread, perhaps before this returns; it must be quick. It gets the outputs, named
+  // OUTPUT__0, OUTPUT__1 ... or by the keys of the dict that forward() returned, or MODEL_INPUT_INVALID, MODEL_FAILED,
+  // WORKER_DIED (this request was running, or came while the worker restarts), WORKER_DEADLINE_EXCEEDED (it ran too
+  // long and was ended), MODEL_OVERLOADED, CALL_DEADLINE_EXCEEDED (its turn had not come by `deadline`).
   virtual void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) = 0;
 };
 

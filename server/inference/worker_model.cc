@@ -92,7 +92,7 @@ void WorkerModel::Supervise() {
 
 absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerProcess>& process) {
   const absl::Time deadline = absl::Now() + options_.load_timeout;
-  SCONCE_ASSIGN_OR_RETURN(WorkerProcess started, WorkerProcess::Start(options_.program));
+  SCONCE_ASSIGN_OR_RETURN(WorkerProcess started, WorkerProcess::Start(options_.program, spec_.threads));
   process.emplace(std::move(started));
   const absl::StatusOr<worker::Packet> hello = AwaitPacket(*process, worker::MessageType::kHello, deadline);
   if (IsDeath(hello.status())) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -30,8 +31,12 @@ constexpr const char* kPassedOn[] = {
     "GOMP_", "KMP_",          "MKL_",          "OPENBLAS_",        "CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_",
     "ATEN_", "ASAN_OPTIONS=", "UBSAN_OPTIONS="};
 
-std::vector<char*> WorkerEnvironment() {
+constexpr char kThreads[] = "OMP_NUM_THREADS=";
+
+// `threads` is kThreads with a number, or empty; the result refers to it.
+std::vector<char*> WorkerEnvironment(std::string& threads) {
   std::vector<char*> passed;
+  if (!threads.empty() && std::getenv("OMP_NUM_THREADS") == nullptr) passed.push_back(threads.data());
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const bool wanted = std::any_of(std::begin(kPassedOn), std::end(kPassedOn),
                                     [&](const char* prefix) { return absl::StartsWith(*variable, prefix); });
@@ -49,7 +54,7 @@ absl::Status NoWorker() {
 
 }  // namespace
 
-absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program) {
+absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, int threads) {
   if (::access(program.c_str(), X_OK) != 0) return NoWorker();
   SCONCE_ASSIGN_OR_RETURN(auto sockets, worker::SocketPair());
 
@@ -70,7 +75,8 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program) {
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
-  std::vector<char*> environment = WorkerEnvironment();
+  std::string thread_count = threads > 0 ? absl::StrCat(kThreads, threads) : "";
+  std::vector<char*> environment = WorkerEnvironment(thread_count);
   char* arguments[] = {const_cast<char*>(program.c_str()), nullptr};
   pid_t pid = -1;
   const int error = ::posix_spawn(&pid, program.c_str(), &files, &attributes, arguments, environment.data());

@@ -21,9 +21,9 @@ enum class Wake { kPacket, kInterrupted, kTimeout };
 class WorkerProcess {
  public:
   // Starts the program with nothing open but the standard streams (standard output goes where standard error goes) and
-  // its socket, and only those environment variables that concern libraries, locale and threads. TORCH_UNAVAILABLE when
-  // there is no such program; IO_ERROR.
-  static absl::StatusOr<WorkerProcess> Start(const std::string& program);
+  // its socket, and only those environment variables that concern libraries, locale and threads. `threads` becomes its
+  // OMP_NUM_THREADS, unless it is 0 or ours is set. TORCH_UNAVAILABLE when there is no such program; IO_ERROR.
+  static absl::StatusOr<WorkerProcess> Start(const std::string& program, int threads = 0);
 
   WorkerProcess(WorkerProcess&& other) noexcept;
   WorkerProcess& operator=(WorkerProcess&&) = delete;

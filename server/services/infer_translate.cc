@@ -105,15 +105,15 @@ absl::StatusOr<inference::InferRequest> FromProto(const ::inference::ModelInferR
   return plain;
 }
 
-absl::StatusOr<absl::Time> QueueDeadline(const ::inference::ModelInferRequest& request, absl::Time call_deadline) {
+absl::StatusOr<absl::Time> QueueDeadline(const ::inference::ModelInferRequest& request) {
   const auto timeout = request.parameters().find("timeout");
-  if (timeout == request.parameters().end()) return call_deadline;
+  if (timeout == request.parameters().end()) return absl::InfiniteFuture();
   const int64_t micros = timeout->second.int64_param();
   if (micros <= 0) {
     return MakeError(Reason::MODEL_INPUT_INVALID,
                      "parameter timeout is a positive number of microseconds (int64_param)");
   }
-  return std::min(call_deadline, absl::Now() + absl::Microseconds(micros));
+  return absl::Now() + absl::Microseconds(micros);
 }
 
 absl::Status AddOutputs(const std::vector<HostTensor>& outputs, bool typed, ::inference::ModelInferResponse& response) {

@@ -16,9 +16,9 @@ namespace sconce::services {
 // Refers to the message's bytes. MODEL_INPUT_INVALID for what no model could take; NOT_IMPLEMENTED for a sequence.
 absl::StatusOr<inference::InferRequest> FromProto(const ::inference::ModelInferRequest& request);
 
-// When a request gives up waiting for its turn: `call_deadline`, or earlier by its own `timeout` parameter
-// (microseconds). MODEL_INPUT_INVALID when that is no positive number.
-absl::StatusOr<absl::Time> QueueDeadline(const ::inference::ModelInferRequest& request, absl::Time call_deadline);
+// When a request gives up waiting for its turn by its own `timeout` parameter (microseconds); InfiniteFuture without
+// one. MODEL_INPUT_INVALID when that is no positive number.
+absl::StatusOr<absl::Time> QueueDeadline(const ::inference::ModelInferRequest& request);
 
 // Adds the outputs: raw, or in typed `contents` when the request used those (so that people can read the answer) and
 // all datatypes have a field there. MODEL_FAILED for a dtype that the protocol does not know.

@@ -114,15 +114,21 @@ class InferCall {
   absl::Status Start(const std::shared_ptr<InferCall>& self, ModelManager& models, CallScope& scope) {
     scope.SetResource(request_.model_name());
     SCONCE_RETURN_IF_ERROR(scope.CheckCancelled());
-    SCONCE_ASSIGN_OR_RETURN(const absl::Time deadline, QueueDeadline(request_, scope.deadline()));
+    SCONCE_ASSIGN_OR_RETURN(const absl::Time queue_deadline, QueueDeadline(request_));
     SCONCE_ASSIGN_OR_RETURN(const auto serving, models.Acquire(request_.model_name(), request_.model_version()));
     SCONCE_ASSIGN_OR_RETURN(const inference::InferRequest plain, FromProto(request_));
-    SCONCE_ASSIGN_OR_RETURN(const std::vector<inference::HostTensor> inputs,
+    SCONCE_ASSIGN_OR_RETURN(std::vector<inference::HostTensor> inputs,
                             inference::BindInputs(plain, serving->loaded->signature()));
+    inference::QueuedRequest queued;
+    queued.inputs = std::move(inputs);
+    queued.deadline = scope.deadline();
+    queued.queue_deadline = queue_deadline;
+    queued.cancelled = [&scope] { return scope.cancelled(); };
     // The callback holds the model: it stays until the answer is there.
-    serving->loaded->Infer(inputs, deadline, [self, serving](inference::InferResult result) {
+    queued.done = [self, serving](inference::InferResult result) {
       self->Finish(self->Answer(*serving, std::move(result)));
-    });
+    };
+    serving->loaded->Infer(std::move(queued));
     return absl::OkStatus();
   }
 

@@ -5,7 +5,9 @@
 #include <thread>
 
 #include "server/worker_protocol/byte_codec.h"
+#include "tests/contract/runtime_contract.h"
 #include "tests/support/fake_runtime.h"
+#include "tests/support/manual_model.h"
 #include "tests/support/status_matchers.h"
 
 namespace sconce::inference {
@@ -25,19 +27,9 @@ DeploymentSpec Following(const std::string& selector) {
 
 // What the model gives for x = 1: the version of the weights it serves.
 absl::StatusOr<float> Ask(const ServingModel& serving) {
-  const float one = 1;
-  HostTensor x{"x", format::DType::kFloat32, {1}, ByteSpan(reinterpret_cast<const uint8_t*>(&one), 4), nullptr};
-  absl::StatusOr<float> answer = absl::UnknownError("not called");
-  serving.loaded->Infer({x}, absl::InfiniteFuture(), [&](InferResult result) {
-    if (!result.ok()) {
-      answer = result.status();
-      return;
-    }
-    float value;
-    std::memcpy(&value, (*result)[0].bytes.data(), sizeof(value));
-    answer = value;
-  });
-  return answer;
+  const InferResult result = Ask(*serving.loaded, {FloatTensor({1}, {1})});
+  if (!result.ok()) return result.status();
+  return FloatsOf((*result)[0])[0];
 }
 
 class ModelManagerTest : public ::testing::Test {
