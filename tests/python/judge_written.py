@@ -183,6 +183,14 @@ def bits(loaded):
     same((meta.device.type, meta.shape), ("meta", torch.Size([2])))
 
 
+def devices(loaded):
+    floats, ints, parameter = loaded
+    same([t.device.type for t in loaded], ["cpu"] * 3)  # the judge has no such devices: the reader maps them
+    same((floats.dtype, floats.tolist()), (torch.float32, [1.0, 2.0]))
+    same((ints.dtype, ints.tolist()), (torch.int16, [[3, -4]]))
+    same((type(parameter), parameter.tolist()), (torch.nn.Parameter, [1.0, 2.0]))
+
+
 # name: (check, whether PyTorch 1.13 has the functions)
 FILES = {
     "coo": (coo, True),
@@ -196,6 +204,7 @@ FILES = {
     "numpy": (numpy_values, True),
     "storages": (storages, False),
     "bits": (bits, False),
+    "devices": (devices, False),
 }
 
 
@@ -209,6 +218,9 @@ def safe_numpy():
 
 
 def ways_of_loading(name, path):
+    if name == "devices":
+        yield "with weights_only and mapped to the CPU", lambda: torch.load(path, weights_only=True, map_location="cpu")
+        return
     yield "plainly", lambda: torch.load(path, **({"weights_only": False} if NEW else {}))
     if not NEW:
         return

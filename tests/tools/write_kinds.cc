@@ -218,6 +218,12 @@ void Bits(Kinds& k) {
           k.Reshaped(meta, true, false)});
 }
 
+// PyTorch keeps tensors of these devices as tensors on the CPU, each with the device it belongs to.
+void DevicesWithoutStorages(Kinds& k) {
+  const NodeIndex mtia = k.Filled(DType::kFloat32, {2}, Raw<float>({1, 2}), "mtia:0");
+  k.List({mtia, k.Filled(DType::kInt16, {1, 2}, Raw<int16_t>({3, -4}), "xla:1"), k.Parameter(mtia)});
+}
+
 absl::Status WriteAll(const std::string& folder) {
   const std::pair<const char*, void (*)(Kinds&)> files[] = {{"coo", Coo},
                                                             {"coo_flagged", CooFlagged},
@@ -229,7 +235,8 @@ absl::Status WriteAll(const std::string& folder) {
                                                             {"state", State},
                                                             {"numpy", Numpy},
                                                             {"storages", Storages},
-                                                            {"bits", Bits}};
+                                                            {"bits", Bits},
+                                                            {"devices", DevicesWithoutStorages}};
   for (const auto& [name, make] : files) {
     Kinds kinds;
     make(kinds);
