@@ -27,6 +27,7 @@ from sconce._nodes import (
     Node,
     Storage,
     TensorView,
+    collector_paused,
     contiguous_stride,
     is_meta_device,
 )
@@ -63,7 +64,8 @@ def encode(manifest: Manifest) -> bytes:
 
 def decode(data: Bytes) -> Manifest:
     """The manifest of these bytes. InvalidArgumentError with the reason MANIFEST_INVALID names what is wrong and where."""
-    return _Decoder(bytes(data)).decode()
+    with collector_paused():
+        return _Decoder(bytes(data)).decode()
 
 
 def _encode_storages(storages: Sequence[Storage], out: bytearray) -> None:

@@ -5,6 +5,8 @@ Numbers are those of the format. Everything is an index into one of three tables
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import struct
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
@@ -193,6 +195,18 @@ class Manifest(_Record):
         self.derived = derived  # the result of a selection or a cast, not what was pushed
 
 
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's collector of cycles would look at all that is being made, over and over: half the time of making a large tree, for nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def is_meta_device(tag: str) -> bool:
     return tag == "meta" or tag.startswith("meta:")
 
@@ -296,6 +310,9 @@ def segment_of_key(kind: int, value: Any) -> str:
     return "~k" + repr(value)[:512].replace("~", "~0").replace("/", "~1")
 
 
+_MAX_PATH = 600  # of a path in a message: there may be a tree of a million levels
+
+
 def first_paths(manifest: Manifest) -> List[str]:
     """Of each node a path, or that of the place it is a part of, at which a message can name it. For messages: costs as much as the tree is large."""
     paths = [""] * len(manifest.nodes)
@@ -305,7 +322,8 @@ def first_paths(manifest: Manifest) -> List[str]:
         for child, segment in _children(manifest, index):
             if not seen[child]:
                 seen[child] = True
-                paths[child] = paths[index] + segment
+                path = paths[index] + segment
+                paths[child] = path if len(path) < _MAX_PATH else paths[index][: _MAX_PATH - 4] + "/..."
     return paths
 
 

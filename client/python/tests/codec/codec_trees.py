@@ -183,3 +183,97 @@ def random_manifest(rng, bulk=True, size=8):
     used = {view.storage for view in maker.tensors} | {node.storage for node in maker.nodes}
     assert used - {NO_INDEX} == set(range(len(maker.storages)))
     return Manifest(maker.nodes, maker.tensors, maker.storages)
+
+
+class ObjectMaker:
+    """Random Python objects as checkpoints have them: containers of tensors, views, ties, arrays and scalars."""
+
+    def __init__(self, rng, torch, numpy):
+        self.rng, self.torch, self.numpy = rng, torch, numpy
+        self.known = []  # objects to be named again
+        self.bases = [self.base() for _ in range(3)]
+
+    def base(self):
+        size = self.rng.choice([0, 7, 64, 600, 3000])
+        dtype = self.rng.choice([self.torch.float32, self.torch.float64, self.torch.int64, self.torch.uint8, self.torch.bfloat16, self.torch.complex64])
+        return (self.torch.arange(size) % 100).to(dtype)
+
+    def tensor(self):
+        rng, torch = self.rng, self.torch
+        tensor = rng.choice(self.bases) if rng.random() < 0.6 else self.base()
+        for _ in range(rng.randrange(3)):
+            size = tensor.numel()
+            kind = rng.randrange(6)
+            if kind == 0 and tensor.dim() and size:
+                first = rng.randrange(tensor.shape[0])
+                tensor = tensor[first : first + 1 + rng.randrange(tensor.shape[0])]
+            elif kind == 1 and tensor.dim() == 1 and size and size % 2 == 0:
+                tensor = tensor.view(2, size // 2)
+            elif kind == 2 and tensor.dim() == 2:
+                tensor = tensor.t()
+            elif kind == 3 and tensor.dim() and size:
+                tensor = tensor[::2]
+            elif kind == 4:
+                tensor = tensor.expand(2, *tensor.shape)
+            elif kind == 5 and tensor.is_complex():
+                tensor = tensor.conj()
+        draw = rng.random()
+        if draw < 0.2 and (tensor.is_floating_point() or tensor.is_complex()):
+            return torch.nn.Parameter(tensor, requires_grad=rng.random() < 0.5)
+        if draw < 0.3 and tensor.is_floating_point():
+            return tensor.detach().requires_grad_()
+        if draw < 0.35:
+            return torch.empty(2, 3, device="meta")
+        if draw < 0.4:
+            return torch.sparse_coo_tensor([[0, 1], [2, 0]], [3.0, 4.0], (2, 3))
+        if draw < 0.45:
+            return torch.quantize_per_tensor(torch.arange(6.0), 0.5, 2, torch.quint8)
+        return tensor
+
+    def array(self):
+        rng, numpy = self.rng, self.numpy
+        array = numpy.arange(rng.choice([0, 1, 6, 400])).astype(rng.choice(["<f4", ">i4", "u1", "<U3", "S2", "?", "c8"]))
+        if array.size == 6 and rng.random() < 0.5:
+            array = array.reshape(2, 3)
+            array = rng.choice([array, numpy.asfortranarray(array), array[:, ::2]])
+        return rng.choice([array, array[0] if array.size else array]) if array.ndim == 1 else array
+
+    def scalar(self):
+        rng, torch = self.rng, self.torch
+        return rng.choice([None, True, False, *INTS, *FLOATS, *TEXTS, 1j, complex(math.nan, -0.0), b"", b"\xff\x00", torch.float16, torch.device("cuda", 1),
+                           torch.strided, torch.per_channel_affine, torch.Size([2, 0]), torch.Size([]), ValueError, torch.Tensor])
+
+    def key(self, depth=1):
+        rng = self.rng
+        if depth and rng.random() < 0.15:
+            return tuple(self.key(depth - 1) for _ in range(rng.randrange(3)))
+        value = self.scalar()
+        return "nan" if value != value else value  # NaN is no key for a comparison
+
+    def tree(self, depth):
+        rng = self.rng
+        if self.known and rng.random() < 0.15:
+            return rng.choice(self.known)
+        draw = rng.random()
+        if depth == 0 or draw < 0.3:
+            value = rng.choice([self.tensor, self.tensor, self.scalar, self.array, lambda: bytearray(b"\x00x"), lambda: {self.key() for _ in range(3)}])()
+        else:
+            import collections  # pylint: disable=import-outside-toplevel
+
+            kind = rng.choice([list, tuple, dict, dict, collections.OrderedDict, collections.Counter])
+            children = [self.tree(depth - 1) for _ in range(rng.randrange(5))]
+            if kind in (list, tuple):
+                value = kind(children)
+            else:
+                value = kind()
+                for child in children:
+                    value[self.key() if rng.random() < 0.3 else f"k{len(value)}"] = child
+                if kind is collections.OrderedDict and rng.random() < 0.5:
+                    value._metadata = collections.OrderedDict([("", {"version": 1})])
+        if value is not None and not isinstance(value, (bool, int, float)):
+            self.known.append(value)
+        return value
+
+
+def random_object(rng, torch, numpy):
+    return ObjectMaker(rng, torch, numpy).tree(4)
