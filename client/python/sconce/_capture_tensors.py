@@ -18,6 +18,8 @@ _Handler = Callable[[Any, Any], Optional[int]]
 
 
 _HAS_NAMES = hasattr(torch.Tensor, "has_names")  # gone since 2.14
+# Whether torch.save says if a sparse tensor is coalesced; a release that does not cannot load a file that says it.
+_SAVES_COALESCED = tuple(int(part) for part in torch.__version__.split("+")[0].split("a")[0].split(".")[:2]) >= (2, 1)
 # The storage of a strided tensor, under the names that it has had since 1.13.
 untyped_storage_of: Callable[[Any], Any] = torch.Tensor.untyped_storage if hasattr(torch.Tensor, "untyped_storage") else torch.Tensor._storage
 
@@ -191,7 +193,8 @@ class TensorCapture:
         add = self.capturer.add
         children: List[int] = [add(Kind.LAYOUT, layout), self._ints(Kind.SIZE, value.shape)]
         children += map(self._strided, parts)
-        children.append(add(Kind.BOOL, value.is_coalesced()) if layout == "sparse_coo" else add(Kind.NONE))
+        says = layout == "sparse_coo" and _SAVES_COALESCED
+        children.append(add(Kind.BOOL, value.is_coalesced()) if says else add(Kind.NONE))
         return int(add(Kind.SPARSE_TENSOR, None, children))
 
     def _quantized(self, value: Any) -> int:
