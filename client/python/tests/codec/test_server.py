@@ -32,9 +32,12 @@ def restore(manifest, bulk):
     return restorer.finish()
 
 
-def load_exported(data):
-    """With weights_only where that loader can read what is in a checkpoint: the one of 1.13 knows no floats."""
-    if judge.VERSION < (2, 6):
+def load_exported(data, manifest):
+    """With weights_only where that loader can read what is in the tree: the one of 1.13 knows no floats, that of 2.6 few classes, and none has an
+    opcode for ints of more than 255 bytes."""
+    huge = any(node.kind == Kind.INT and node.value.bit_length() > 2000 for node in manifest.nodes)
+    classes = judge.VERSION < (2, 14) and any(node.kind in (Kind.GLOBAL, Kind.OBJECT) for node in manifest.nodes)
+    if judge.VERSION < (2, 6) or huge or classes:
         return load(data)
     with judge.safe_numpy():
         return load(data, weights_only=True)
@@ -61,8 +64,9 @@ def test_a_file_by_way_of_the_server(transfer, run_name, path):
     for keep_whole in (True, False):
         captured = capture(value, keep_whole_storages=keep_whole)
         data = transfer.export(transfer.push(run_name, captured.manifest_bytes, captured.storages))
-        if can_be_exported_for_here(decode(captured.manifest_bytes)):
-            assert described(load_exported(data), offsets=keep_whole) == described(value, offsets=keep_whole)
+        again = decode(captured.manifest_bytes)
+        if can_be_exported_for_here(again):
+            assert described(load_exported(data, again), offsets=keep_whole) == described(value, offsets=keep_whole)
 
 
 def test_random_objects_by_way_of_the_server(transfer, run_name):
@@ -84,6 +88,6 @@ def test_random_objects_by_way_of_the_server(transfer, run_name):
             assert from_rpc_error(error).reason == "FILE_UNSUPPORTED", (seed, error)
             continue
         if can_be_exported_for_here(again):
-            assert described(load_exported(data), offsets=False) == described(value, offsets=False), seed
+            assert described(load_exported(data, again), offsets=False) == described(value, offsets=False), seed
             exported += 1
     assert exported > 40
