@@ -8,12 +8,11 @@ from typing import Any, Callable, Dict, List, Optional
 import torch
 
 from sconce import _globals
+from sconce._map_location import WITHOUT_STORAGES
 from sconce._nodes import DTYPES, NO_INDEX, Kind, TensorView
 
 __all__ = ["TensorCapture"]
 
-# Devices whose tensors PyTorch itself saves by way of the CPU.
-_WITHOUT_STORAGES = ("xla", "maia", "mtia")
 _Handler = Callable[[Any, Any], Optional[int]]
 
 
@@ -171,7 +170,7 @@ class TensorCapture:
             self.dtype_names[dtype] = name
         device = value.device.type
         data, tag = value, None
-        if device in _WITHOUT_STORAGES or (device not in ("cpu", "cuda", "mps", "meta") and not torch._C._has_storage(value)):
+        if device in WITHOUT_STORAGES or (device not in ("cpu", "cuda", "mps", "meta") and not torch._C._has_storage(value)):
             data, tag = value.detach().cpu(), str(value.device)
         view = TensorView(name, tuple(data.shape), data.stride(), NO_INDEX, 0, value.requires_grad, value.is_conj(), value.is_neg())
         if device != "meta":

@@ -10,6 +10,10 @@ from typing import Any, Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional
 __all__ = ["Placer", "Split", "split"]
 
 
+# Devices whose tensors have no storage that could be moved: a tensor is made on the CPU, and then moved as a whole.
+WITHOUT_STORAGES = ("xla", "maia", "mtia")
+
+
 class Split(NamedTuple):
     """A map_location in two parts: fields of a DeviceMapping, and what is left for a Restorer."""
 
@@ -76,12 +80,21 @@ class Placer:
             if placed is not None:
                 return getattr(placed, "_untyped_storage", placed)
             target, is_demanded = tag, tag in self._demanded
-        if target == "cpu":
+        if target == "cpu" or target.partition(":")[0] in WITHOUT_STORAGES:
             return storage
         if not is_demanded and not self.has(target):
             self.absent.add(target)
             return storage
         return self._restore(storage, target)
+
+    def tensor_device(self, tag: str) -> str:
+        """The device of a tensor that has no storage of its own: one that wraps others, or one of WITHOUT_STORAGES."""
+        target, is_demanded = self.target(tag)
+        target = tag if target is None else target
+        if is_demanded or target in ("cpu", "meta") or self.has(target):
+            return target
+        self.absent.add(target)
+        return "cpu"
 
     def has(self, tag: str) -> bool:
         """Whether this host has the device of a tag: whether a byte can be put there."""
@@ -90,7 +103,10 @@ class Placer:
             import torch  # pylint: disable=import-outside-toplevel
 
             try:
-                self._restore(torch.UntypedStorage(1), tag)
+                if tag.partition(":")[0] in WITHOUT_STORAGES:
+                    torch.empty(1, dtype=torch.uint8, device=tag)
+                else:
+                    self._restore(torch.UntypedStorage(1), tag)
                 present = True
             except Exception:  # pylint: disable=broad-except  # each backend has its own way to say that it is not there
                 present = False

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import collections
 import warnings
-from typing import Any, Callable, Dict, List, Sequence, Tuple, overload
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple, overload
 
 from sconce import _globals
 from sconce._errors import make_error
@@ -75,6 +75,7 @@ class Restorer:
         nodes = self.manifest.nodes
         self._of_torch = bytearray(len(self.manifest.storages))
         self._is_array_data = bytearray(len(nodes))  # storage nodes that only arrays hold
+        self._of_arrays: Set[int] = set()
         self._needs_torch = bool(self.manifest.tensors)
         for view in self.manifest.tensors:
             if view.storage != NO_INDEX:
@@ -92,7 +93,9 @@ class Restorer:
                 for child in node.children:
                     self._is_array_data[child] = 0
         for index in bare:
-            if not self._is_array_data[index]:
+            if self._is_array_data[index]:
+                self._of_arrays.add(nodes[index].storage)
+            else:
                 self._of_torch[nodes[index].storage] = 1
                 self._needs_torch = True
 
@@ -106,7 +109,7 @@ class Restorer:
         from sconce._restore_tensors import TensorRestore  # pylint: disable=import-outside-toplevel
 
         self._placer = Placer(map_location, demanded)
-        self._tensors = TensorRestore(self.manifest, self._placed)
+        self._tensors = TensorRestore(self.manifest, self._placed, self._placer)
         missing = self._tensors.missing_dtypes()
         if missing:
             raise self._dtypes_are_missing(missing)
@@ -158,11 +161,8 @@ class Restorer:
             return
         owner = self.host_memory(index).owner
         self._placed[index] = self._placer.place(self._tensors.storage_of(owner), storage.device)
-        if self._tensors.is_elsewhere(self._placed[index]) and not self._shared_with_arrays(index):
+        if self._tensors.is_elsewhere(self._placed[index]) and index not in self._of_arrays:
             del self._hosts[index]
-
-    def _shared_with_arrays(self, index: int) -> bool:
-        return any(node.storage == index and self._is_array_data[at] for at, node in enumerate(self.manifest.nodes) if node.kind == Kind.STORAGE)
 
     # Objects
 
@@ -172,11 +172,12 @@ class Restorer:
             for index in range(len(self.manifest.storages)):
                 if self._of_torch[index]:
                     self._place(index)
-            absent = sorted(self._placer.absent) if self._placer is not None else []
-            if absent:
-                message = f"this host lacks {', '.join(absent)}: what was saved there is on the CPU now; give map_location to choose"
-                warnings.warn(message, UserWarning, stacklevel=2)
-            return self._build()
+            result = self._build()
+        absent = sorted(self._placer.absent) if self._placer is not None else []
+        if absent:
+            message = f"this host lacks {', '.join(absent)}: what was saved there is on the CPU now; give map_location to choose"
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return result
 
     def _build(self) -> Any:
         makers: Dict[int, Callable[[Node, List[Any]], Any]] = dict(_MAKERS)

@@ -10,6 +10,7 @@ import torch
 
 from sconce import _globals
 from sconce._capture_tensors import untyped_storage_of
+from sconce._map_location import WITHOUT_STORAGES, Placer
 from sconce._nodes import NO_INDEX, Kind, Manifest, Node, element_count
 
 __all__ = ["TensorRestore"]
@@ -18,8 +19,14 @@ __all__ = ["TensorRestore"]
 class TensorRestore:
     """Makes the values whose storages are in `placed`, by number."""
 
-    def __init__(self, manifest: Manifest, placed: Dict[int, Any]) -> None:
+    def __init__(self, manifest: Manifest, placed: Dict[int, Any], placer: Placer) -> None:
         self.manifest = manifest
+        self.placer = placer
+        self.moved = {  # storages whose tensors, made on the CPU, then go to their device as a whole
+            index: storage.device
+            for index, storage in enumerate(manifest.storages)
+            if (placer.target(storage.device)[0] or storage.device).partition(":")[0] in WITHOUT_STORAGES
+        }
         self.placed = placed
         self.dtypes: Dict[str, Any] = {}
         self.torch_version = torch.__version__
@@ -93,6 +100,8 @@ class TensorRestore:
             storage = self.placed[view.storage]
             tensor = torch.empty(0, dtype=dtype, device=storage.device)
             tensor.set_(storage, view.offset, view.shape, view.stride)
+        if view.storage in self.moved:
+            tensor = tensor.to(self.placer.tensor_device(self.moved[view.storage]))
         if view.conjugate:
             torch._C._set_conj(tensor, True)
         if view.negative:
@@ -154,6 +163,7 @@ class TensorRestore:
             function = _globals.resolve("torch.nested._internal.nested_tensor._rebuild_njt")
         elif name == _globals.WRAPPER_CLASS:
             function = torch._utils._rebuild_wrapper_subclass
+            arguments = (*arguments[:6], torch.device(self.placer.tensor_device(str(arguments[6]))), *arguments[7:])
         else:
             raise TypeError(f"a tensor of class {name}, which is not imported; only PyTorch's own are")
         return torch._tensor._rebuild_from_type_v2(function, _globals.resolve(name), arguments, state)

@@ -216,3 +216,27 @@ def test_a_bare_storage_comes_back_as_torch_load_gives_it():
     assert type(again["storage"]) is type(storage) and again["storage"].dtype == torch.int16 and list(again["storage"]) == [0, 1, 2, 3]
     again["tensor"][0] = 9
     assert again["storage"][0] == 9
+
+
+def test_tensors_of_devices_without_storages_move_as_a_whole(monkeypatch):
+    """Of a device that this host does not have: what is shown to PyTorch is judged, not what it makes of it."""
+    manifest, storages = tagged([torch.arange(600.0), torch.ones(2)], ["xla:1", "cpu"])
+    with pytest.warns(UserWarning, match="lacks xla:1:"):
+        assert torch.equal(restore(manifest, storages)[0], torch.arange(600.0))
+    assert torch.equal(restore(manifest, storages, map_location="cpu")[0], torch.arange(600.0))
+    moved = []
+    monkeypatch.setattr("sconce._map_location.Placer.has", lambda placer, tag: True)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: moved.append((device, tensor[5].item())) or tensor.clone())
+    again = restore(manifest, storages)
+    assert moved == [("xla:1", 5.0)] and torch.equal(again[0], torch.arange(600.0))
+
+
+def test_a_storage_that_was_moved_frees_its_memory_on_the_host():
+    """With the meta device as the other one, where it takes tensors."""
+    manifest, storages = tagged({"a": torch.arange(600.0), "array": numpy.arange(700)}, ["cuda:0", "cpu"])
+    restorer = Restorer(manifest, map_location="meta")
+    fill(restorer, storages)
+    assert len(restorer._hosts) == 2
+    restorer.complete(0)
+    restorer.complete(1)
+    assert list(restorer._hosts) == [1] and restorer._placed[0].device.type == "meta"
