@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from codec_trees import random_manifest
-from conftest import DATA, SOURCE
+from codec_support import DATA, SOURCE
 from sconce._errors import InvalidArgumentError, SconceError
 from sconce._globals import GLOBALS, OBJECT_CLASSES
 from sconce._manifest import decode, encode

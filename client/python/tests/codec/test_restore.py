@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from codec_judge import described, fill, load, restored  # noqa: E402
-from conftest import DATA  # noqa: E402
+from codec_support import DATA  # noqa: E402
 from sconce._capture import capture  # noqa: E402
 from sconce._errors import InvalidArgumentError  # noqa: E402
 from sconce._manifest import decode, encode  # noqa: E402

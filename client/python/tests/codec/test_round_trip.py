@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from codec_judge import described, load, restored, round_trip  # noqa: E402
 from codec_trees import random_object  # noqa: E402
-from conftest import SOURCE, fixture_files, name_of, shared_fixtures  # noqa: E402
+from codec_support import SOURCE, fixture_files, name_of, shared_fixtures  # noqa: E402
 from sconce._capture import capture  # noqa: E402
 from sconce._errors import InvalidArgumentError  # noqa: E402
 from sconce._manifest import decode, encode  # noqa: E402

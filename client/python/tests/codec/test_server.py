@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 import judge  # noqa: E402
 from codec_judge import described, load  # noqa: E402
 from codec_trees import random_object  # noqa: E402
-from conftest import fixture_files, name_of  # noqa: E402
+from codec_support import fixture_files, name_of  # noqa: E402
 from sconce._capture import capture  # noqa: E402
 from sconce._errors import from_rpc_error  # noqa: E402
 from sconce._manifest import decode, encode  # noqa: E402
