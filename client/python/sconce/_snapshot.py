@@ -26,6 +26,7 @@ __all__ = ["Snapshot", "drop_pooled_memory"]
 
 _ALIGNMENT = 64
 _PIECE_BYTES = 16 << 20  # what one thread copies at a time
+_SMALL_BYTES = 128 << 10  # threads that copy pieces of less than that wait for the interpreter's lock more than for memory
 _MAX_THREADS = 4  # more than these do not make memory faster
 _MAX_POOLED = 2  # arenas that wait for the next snapshot
 
@@ -150,7 +151,7 @@ def _copy(sources: Sequence[Source], places: Sequence[int], arena: Any) -> None:
         for start in range(0, source.nbytes, _PIECE_BYTES):
             pieces.append((base + place + start, address + start, min(_PIECE_BYTES, source.nbytes - start)))
     threads = min(_MAX_THREADS, os.cpu_count() or 1, total // _PIECE_BYTES)
-    if threads < 2:
+    if threads < 2 or total < _SMALL_BYTES * len(pieces):
         _copy_pieces(pieces)
         return
     # One share of about the same size each: a task for each of many small storages would cost more than copying it.

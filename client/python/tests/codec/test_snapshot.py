@@ -116,6 +116,7 @@ def test_nothing_to_copy():
 def test_many_threads_copy_as_one(monkeypatch):
     monkeypatch.setattr(_snapshot.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(_snapshot, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(_snapshot, "_SMALL_BYTES", 0)
     value = {str(i): torch.arange(300 + 17 * i) for i in range(50)}
     captured = capture(value)
     with Snapshot(captured) as snapshot:
