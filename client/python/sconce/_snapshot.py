@@ -21,6 +21,7 @@ import numpy
 
 from sconce._capture import Captured
 from sconce._capture_storages import Source
+from sconce._nodes import collector_paused
 
 __all__ = ["Snapshot", "drop_pooled_memory"]
 
@@ -107,7 +108,8 @@ class Snapshot:
         self._root = weakref.ref(root)
         self._views: Sequence[memoryview] = _Views(memoryview(root).toreadonly(), places, sizes)
         del root
-        _copy(sources, places, self._arena)
+        with collector_paused():
+            _copy(sources, places, self._arena)
 
     @property
     def storages(self) -> Sequence[memoryview]:
