@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/check.h"
 #include "storage/catalog/catalog.h"
@@ -15,10 +16,16 @@ constexpr char kSchema = 'v', kNextUid = 'u', kLog = 'l', kProject = 'P', kRunNa
                kRunTombstone = 'T', kCheckpoint = 'c', kMetric = 'm', kAlias = 'a', kModule = 'd', kChunk = 'k',
                kReference = 'f', kBlob = 'b', kSuspectBlob = 'g', kTombstone = 't', kRequestId = 'q', kDeployment = 'p',
                kWaste = 'w', kRetention = 'e', kFingerprint = 'i', kUpload = 'x', kPart = 'y', kJournal = 'z',
-               kQuarantine = 'h', kScrub = 's';
+               kQuarantine = 'h', kScrub = 's', kLoserMetric = 'M', kNumber = 'N', kLabel = 'L';
 
 constexpr size_t kOwnerBytes = 17;
 constexpr size_t kDigestBytes = 32;
+
+std::string Bytes(uint64_t value) {
+  std::string bytes;
+  for (int shift = 56; shift >= 0; shift -= 8) bytes.push_back(static_cast<char>(value >> shift & 0xff));
+  return bytes;
+}
 
 // Appends fields to a key.
 class KeyWriter {
@@ -26,7 +33,7 @@ class KeyWriter {
   explicit KeyWriter(char letter) : key_(1, letter) {}
 
   KeyWriter& Int(uint64_t value) {
-    for (int shift = 56; shift >= 0; shift -= 8) key_.push_back(static_cast<char>(value >> shift & 0xff));
+    key_ += Bytes(value);
     return *this;
   }
   // Zero bytes become 00 FF and the end is 00 01: a name sorts before its own extensions, whatever follows.
@@ -36,6 +43,10 @@ class KeyWriter {
       if (c == '\0') key_.push_back('\xff');
     }
     key_.append("\0\x01", 2);
+    return *this;
+  }
+  KeyWriter& Byte(char byte) {
+    key_.push_back(byte);
     return *this;
   }
   KeyWriter& Raw(absl::string_view bytes) {
@@ -92,7 +103,8 @@ class KeyReader {
 };
 
 uint64_t OrderedBits(double value) {
-  if (value == 0) value = 0;  // -0 is 0
+  if (value == 0) value = 0;                                                // -0 is 0
+  if (std::isnan(value)) value = std::numeric_limits<double>::quiet_NaN();  // one of them, behind infinity
   uint64_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   return bits >> 63 ? ~bits : bits | uint64_t{1} << 63;
@@ -102,6 +114,12 @@ double FromOrderedBits(uint64_t ordered) {
   const uint64_t bits = ordered >> 63 ? ordered & ~(uint64_t{1} << 63) : ~ordered;
   double value;
   std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+uint64_t IntAt(absl::string_view key, size_t position) {
+  uint64_t value = 0;
+  for (const char c : key.substr(position, 8)) value = value << 8 | static_cast<uint8_t>(c);
   return value;
 }
 
@@ -227,6 +245,10 @@ std::string CheckpointPrefix(uint64_t run_uid) {
   return KeyWriter(kCheckpoint).Int(run_uid).Take();
 }
 
+std::string CheckpointPrefix() {
+  return KeyWriter(kCheckpoint).Take();
+}
+
 std::string MetricKey(uint64_t run_uid, absl::string_view metric, double value, int64_t version) {
   SCONCE_CHECK(!std::isnan(value));
   return KeyWriter(kMetric)
@@ -255,6 +277,65 @@ std::optional<MetricKeyFields> ParseMetricKey(absl::string_view key) {
   fields.version = static_cast<int64_t>(~reader.Int());
   if (!reader.Done()) return std::nullopt;
   return fields;
+}
+
+std::string LoserMetricKey(uint64_t run_uid, absl::string_view metric, double value, int64_t version) {
+  return KeyWriter(kLoserMetric)
+      .Int(run_uid)
+      .Name(metric)
+      .Int(OrderedBits(value))
+      .Int(~static_cast<uint64_t>(version))
+      .Take();
+}
+std::string LoserMetricPrefix(uint64_t run_uid, absl::string_view metric) {
+  return KeyWriter(kLoserMetric).Int(run_uid).Name(metric).Take();
+}
+std::string LoserMetricPrefix(uint64_t run_uid, absl::string_view metric, double value) {
+  return KeyWriter(kLoserMetric).Int(run_uid).Name(metric).Int(OrderedBits(value)).Take();
+}
+
+std::string NumberKey(uint64_t run_uid, NumberField field, int64_t value, int64_t version) {
+  return KeyWriter(kNumber)
+      .Int(run_uid)
+      .Byte(static_cast<char>(field))
+      .Int(OrderOfNumber(value))
+      .Int(~static_cast<uint64_t>(version))
+      .Take();
+}
+std::string NumberPrefix(uint64_t run_uid, NumberField field) {
+  return KeyWriter(kNumber).Int(run_uid).Byte(static_cast<char>(field)).Take();
+}
+std::string NumberPrefix(uint64_t run_uid, NumberField field, int64_t value) {
+  return KeyWriter(kNumber).Int(run_uid).Byte(static_cast<char>(field)).Int(OrderOfNumber(value)).Take();
+}
+
+std::string LabelKey(uint64_t run_uid, absl::string_view label, absl::string_view value, int64_t version) {
+  return KeyWriter(kLabel).Int(run_uid).Name(label).Name(value).Int(~static_cast<uint64_t>(version)).Take();
+}
+std::string LabelPrefix(uint64_t run_uid, absl::string_view label) {
+  return KeyWriter(kLabel).Int(run_uid).Name(label).Take();
+}
+std::string LabelPrefix(uint64_t run_uid, absl::string_view label, absl::string_view value) {
+  return KeyWriter(kLabel).Int(run_uid).Name(label).Name(value).Take();
+}
+
+std::string IndexKey(std::string prefix, int64_t version) {
+  return prefix + Bytes(~static_cast<uint64_t>(version));
+}
+std::string OrderPrefix(std::string prefix, uint64_t order) {
+  return prefix + Bytes(order);
+}
+int64_t VersionOfIndexKey(absl::string_view key) {
+  return static_cast<int64_t>(~IntAt(key, key.size() - 8));
+}
+uint64_t OrderOfIndexKey(absl::string_view key) {
+  return IntAt(key, key.size() - 16);
+}
+uint64_t OrderOfNumber(double value) {
+  return OrderedBits(value);
+}
+uint64_t OrderOfNumber(int64_t value) {
+  return static_cast<uint64_t>(value) ^ uint64_t { 1 } << 63;
 }
 
 std::string AliasKey(uint64_t run_uid, absl::string_view alias) {

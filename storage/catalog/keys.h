@@ -67,6 +67,7 @@ std::optional<RetentionKeyFields> ParseRetentionKey(absl::string_view key);
 
 std::string CheckpointKey(uint64_t run_uid, int64_t version);
 std::string CheckpointPrefix(uint64_t run_uid);
+std::string CheckpointPrefix();
 
 // Orders a run's versions by the metric's value and, where values are equal, newer ones first. -0 is 0.
 // Requires: `value` is not NaN (a NaN has no key).
@@ -80,6 +81,42 @@ struct MetricKeyFields {
   int64_t version = 0;
 };
 std::optional<MetricKeyFields> ParseMetricKey(absl::string_view key);
+
+// The rest of what versions are listed by. As in the metric index, a key ends with the inverted version, which
+// VersionOfIndexKey gives back, and before it has what it is ordered by.
+//
+// Metrics of versions that cannot win: those that are quarantined, and NaN, which sorts behind every number.
+std::string LoserMetricKey(uint64_t run_uid, absl::string_view metric, double value, int64_t version);
+std::string LoserMetricPrefix(uint64_t run_uid, absl::string_view metric);
+std::string LoserMetricPrefix(uint64_t run_uid, absl::string_view metric, double value);
+
+// Numbers that a version has at most one of. Those that say yes or no are there, as 1, for the rarer answer.
+enum class NumberField : char {
+  kEpoch = 'e',
+  kStep = 's',
+  kCreateTime = 't',
+  kPinned = 'p',
+  kOpaque = 'o',
+  kQuarantined = 'q'
+};
+std::string NumberKey(uint64_t run_uid, NumberField field, int64_t value, int64_t version);
+std::string NumberPrefix(uint64_t run_uid, NumberField field);
+std::string NumberPrefix(uint64_t run_uid, NumberField field, int64_t value);
+
+std::string LabelKey(uint64_t run_uid, absl::string_view label, absl::string_view value, int64_t version);
+std::string LabelPrefix(uint64_t run_uid, absl::string_view label);
+std::string LabelPrefix(uint64_t run_uid, absl::string_view label, absl::string_view value);
+
+// The key of an index entry: everything before the version, and the version.
+std::string IndexKey(std::string prefix, int64_t version);
+// The same in two steps: `prefix` of the field, what it is ordered by, the version.
+std::string OrderPrefix(std::string prefix, uint64_t order);
+// Requires: `key` is one of the metric, number or label index.
+int64_t VersionOfIndexKey(absl::string_view key);
+// What a metric or number is ordered by, as an unsigned integer: the 8 bytes before the version.
+uint64_t OrderOfIndexKey(absl::string_view key);
+uint64_t OrderOfNumber(double value);
+uint64_t OrderOfNumber(int64_t value);
 
 std::string AliasKey(uint64_t run_uid, absl::string_view alias);
 std::string AliasPrefix(uint64_t run_uid);

@@ -346,7 +346,6 @@ absl::Status CatalogRebuilder::WriteVersion(const FoundObject& object, const Ope
   record.set_generation(Fresh(now_ns_));
   *record.mutable_manifest() = manifest;
   SCONCE_RETURN_IF_ERROR(writer_.Put(key, record.SerializeAsString()));
-  for (std::string& metric : MetricKeys(run_uid, record)) SCONCE_RETURN_IF_ERROR(writer_.Put(std::move(metric), ""));
   FoundRun& run = runs_[run_uid];
   ++run.restored;
   run.newest_restored = std::max(run.newest_restored, record.version());

@@ -106,7 +106,6 @@ absl::Status CatalogRebuilder::Quarantine(const catalog::Owner& owner, const std
   if (!version) return absl::OkStatus();
   for (const Digest& chunk : chunks) version->record.add_bad_chunks(chunk.AsKey().data(), chunk.AsKey().size());
   change.puts.emplace_back(key, version->record.SerializeAsString());
-  change.deletes = MetricKeys(owner.run_uid, version->record);
   return catalog_.Apply(change).status();
 }
 
@@ -183,7 +182,7 @@ absl::Status CatalogRebuilder::WriteRuns() {
     uint64_t there = 0;
     if (stored && absl::SimpleAtoi(*stored, &there)) next_uid = std::max(next_uid, there);
   }
-  // Written as the first schema has it: the next start adds what later ones derive from it.
+  // As of the first schema: the next start derives the indexes, as it does for the data of an older release.
   SCONCE_RETURN_IF_ERROR(writer_.Put(catalog::SchemaKey(), "1"));
   return writer_.Put(catalog::NextUidKey(), absl::StrCat(next_uid));
 }

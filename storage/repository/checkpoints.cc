@@ -7,11 +7,11 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "storage/catalog/keys.h"
+#include "storage/catalog/version_index.h"
 #include "storage/repository/attributes.h"
 #include "storage/repository/best_rule.h"
 #include "storage/repository/local_repository.h"
 #include "storage/repository/names.h"
-#include "storage/repository/quarantine.h"
 #include "storage/repository/retirement.h"
 #include "storage/repository/run_creation.h"
 #include "storage/repository/tombstones.h"
@@ -112,9 +112,7 @@ absl::StatusOr<Checkpoint> LocalRepository::UpdateCheckpoint(const CheckpointRef
     const int64_t now = store_->NowNanos();
     const records::RunRecord run = Touched(found.run.record, now);
     change.puts.emplace_back(found.run.key, run.SerializeAsString());
-    if (!IsQuarantined(record)) {
-      for (std::string& key : MetricKeys(run_uid, record)) change.puts.emplace_back(std::move(key), "");
-    }
+    catalog::Reindex(run_uid, &found.checkpoint.record, &record, change);
     change.log.push_back(ChangeEntry(records::CHANGE_KIND_CHECKPOINT_UPDATED, run, record.version(), "", now));
     SCONCE_RETURN_IF_ERROR(LogBestMove(*store_->catalog, GetBestRule(run.settings()), run, now, change));
     if (record.has_expire_time_ns()) LookAtRun(run, record.expire_time_ns(), change);

@@ -1,13 +1,13 @@
 #include "storage/repository/quarantine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "storage/catalog/version_index.h"
 #include "storage/repository/best_rule.h"
 #include "storage/repository/chunk_index.h"
 #include "storage/repository/retirement.h"
@@ -68,6 +68,7 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
                               reader, catalog::CheckpointKey(owner.run_uid, static_cast<int64_t>(owner.number))));
   if (!checkpoint || (at != nullptr && !SamePlace(checkpoint->record.manifest(), *at))) return std::nullopt;
   records::CheckpointRecord& record = checkpoint->record;
+  const records::CheckpointRecord before = record;
   const bool was_quarantined = IsQuarantined(record);
   bool corrupt = record.manifest_corrupt();
   if (!edit(*record.mutable_bad_chunks(), corrupt)) return std::nullopt;
@@ -80,13 +81,7 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
     const int64_t now = store.NowNanos();
     change.conditions.push_back(run->Unchanged());
     change.puts.emplace_back(run->key, Touched(run->record, now).SerializeAsString());
-    for (std::string& key : MetricKeys(owner.run_uid, record)) {
-      if (was_quarantined) {
-        change.puts.emplace_back(std::move(key), "");
-      } else {
-        change.deletes.push_back(std::move(key));
-      }
-    }
+    catalog::Reindex(owner.run_uid, &before, &record, change);
     change.log.push_back(ChangeEntry(
         was_quarantined ? records::CHANGE_KIND_CHECKPOINT_HEALED : records::CHANGE_KIND_CHECKPOINT_QUARANTINED,
         run->record, record.version(), "", now));
@@ -130,15 +125,6 @@ absl::Status QuarantineSharers(Store& store, uint64_t project_uid, const Digest&
 }
 
 }  // namespace
-
-std::vector<std::string> MetricKeys(uint64_t run_uid, const records::CheckpointRecord& record) {
-  std::vector<std::string> keys;
-  for (const records::MetricEntry& metric : record.metrics()) {
-    if (std::isnan(metric.value())) continue;
-    keys.push_back(catalog::MetricKey(run_uid, metric.name(), metric.value(), record.version()));
-  }
-  return keys;
-}
 
 absl::StatusOr<std::optional<Stored<records::ModuleRecord>>> FindModuleByUid(const catalog::CatalogReader& reader,
                                                                              uint64_t run_uid, uint64_t module_uid) {

@@ -44,9 +44,6 @@ absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, ab
 // To be called when such a batch was applied: tells everybody about the runs.
 void Healed(Store& store, absl::Span<const RunName> runs);
 
-// The version's entries in the metric index (none for NaN).
-std::vector<std::string> MetricKeys(uint64_t run_uid, const records::CheckpointRecord& record);
-
 // A module of the run by its uid; nullopt when it is gone.
 absl::StatusOr<std::optional<Stored<records::ModuleRecord>>> FindModuleByUid(const catalog::CatalogReader& reader,
                                                                              uint64_t run_uid, uint64_t module_uid);

@@ -87,10 +87,6 @@ std::string AliasEtag(const records::AliasRecord& record) {
   return Etag(absl::StrCat(record.version(), " ", record.run_generation()));
 }
 
-bool IsQuarantined(const records::CheckpointRecord& record) {
-  return record.bad_chunks_size() > 0 || record.manifest_corrupt();
-}
-
 bool IsDamaged(const records::ModuleRecord& record) {
   return record.bad_chunks_size() > 0 || record.manifest_corrupt();
 }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "storage/blob/blob_store.h"
 #include "storage/catalog/records.pb.h"
+#include "storage/catalog/version_index.h"
 #include "storage/repository/types.h"
 
 // Between the catalog's records and the structs of types.h.
@@ -47,7 +48,7 @@ std::string RunEtag(const records::RunRecord& record);
 std::string CheckpointEtag(const records::CheckpointRecord& record);
 std::string AliasEtag(const records::AliasRecord& record);
 
-bool IsQuarantined(const records::CheckpointRecord& record);
+using catalog::IsQuarantined;
 bool IsDamaged(const records::ModuleRecord& record);
 
 // Without latest and best versions, which are looked up (best_rule.h).

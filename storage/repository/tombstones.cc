@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "storage/catalog/keys.h"
-#include "storage/repository/quarantine.h"
+#include "storage/catalog/version_index.h"
 
 namespace sconce::repository {
 namespace {
@@ -22,7 +22,7 @@ void PutTombstone(uint64_t project_uid, const catalog::Owner& owner, const recor
 void BuryCheckpoint(uint64_t project_uid, uint64_t run_uid, const records::CheckpointRecord& record,
                     catalog::ChangeSet& change) {
   change.deletes.push_back(catalog::CheckpointKey(run_uid, record.version()));
-  for (std::string& key : MetricKeys(run_uid, record)) change.deletes.push_back(std::move(key));
+  catalog::Reindex(run_uid, &record, nullptr, change);
   const catalog::Owner owner{catalog::Owner::Kind::kVersion, run_uid, static_cast<uint64_t>(record.version())};
   if (IsQuarantined(record)) change.deletes.push_back(catalog::QuarantineKey(owner));
   PutTombstone(project_uid, owner, record.manifest(), change);

@@ -6,11 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "storage/catalog/version_index.h"
 #include "storage/format/attributes.h"
 #include "storage/repository/best_rule.h"
 #include "storage/repository/lookup.h"
 #include "storage/repository/names.h"
-#include "storage/repository/quarantine.h"
 #include "storage/repository/request_ids.h"
 #include "storage/repository/retirement.h"
 #include "storage/repository/run_creation.h"
@@ -117,7 +117,7 @@ absl::StatusOr<bool> AddVersion(Store& store, const PushOptions& options, uint64
   touched.set_checkpoint_count(touched.checkpoint_count() + 1);
   change.conditions.push_back(run->Unchanged());
   change.puts.emplace_back(catalog::CheckpointKey(run_uid, record.version()), record.SerializeAsString());
-  for (std::string& key : MetricKeys(run_uid, record)) change.puts.emplace_back(std::move(key), "");
+  catalog::Reindex(run_uid, nullptr, &record, change);
   change.log.push_back(
       ChangeEntry(records::CHANGE_KIND_CHECKPOINT_COMMITTED, touched, record.version(), "", record.create_time_ns()));
   SCONCE_RETURN_IF_ERROR(

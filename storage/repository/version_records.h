@@ -38,7 +38,7 @@ records::FooterRecord NewFooter(const PushOptions& options, uint64_t run_uid, co
 // The version that the same request committed before; CHECKPOINT_NOT_FOUND when it was deleted since.
 absl::StatusOr<Checkpoint> AnswerOf(const Store& store, const RunName& run, const records::RequestRecord& answered);
 
-// Adds to the batch what names the version: its record, the metric index, the run's counters, the request id (with
+// Adds to the batch what names the version: its record, its index entries, the run's counters, the request id (with
 // `body`, request_ids.h), the change log. False when another push of the same request came first; `first` is its answer
 // then. RUN_NOT_FOUND when the run was deleted meanwhile; REQUEST_ID_REUSED.
 absl::StatusOr<bool> AddVersion(Store& store, const PushOptions& options, uint64_t project_uid, uint64_t run_uid,

@@ -190,11 +190,7 @@ class Auditor {
       ++counts[run->uid()];
       ++audit_.versions;
       AddObject(*owner, run->project_uid(), record);
-      if (record.bad_chunks_size() > 0 || record.manifest_corrupt()) return;
-      for (const records::MetricEntry& metric : record.metrics()) {
-        if (std::isnan(metric.value())) continue;
-        metrics_.insert(catalog::MetricKey(run->uid(), metric.name(), metric.value(), record.version()));
-      }
+      AddIndex(run->uid(), record);
     }));
     for (const auto& [uid, run] : runs_) {
       if (counts[uid] == run.checkpoint_count()) continue;
@@ -211,6 +207,28 @@ class Auditor {
     return absl::OkStatus();
   }
 
+  // Not by IndexKeys, which is what is checked.
+  void AddIndex(uint64_t run_uid, const records::CheckpointRecord& record) {
+    using catalog::NumberField;
+    const int64_t version = record.version();
+    const bool damaged = record.bad_chunks_size() > 0 || record.manifest_corrupt();
+    for (const records::MetricEntry& metric : record.metrics()) {
+      const auto key = damaged || std::isnan(metric.value()) ? catalog::LoserMetricKey : catalog::MetricKey;
+      index_.insert(key(run_uid, metric.name(), metric.value(), version));
+    }
+    for (const records::LabelEntry& label : record.labels()) {
+      index_.insert(catalog::LabelKey(run_uid, label.key(), label.value(), version));
+    }
+    index_.insert(catalog::NumberKey(run_uid, NumberField::kCreateTime, record.create_time_ns(), version));
+    if (record.has_epoch()) index_.insert(catalog::NumberKey(run_uid, NumberField::kEpoch, record.epoch(), version));
+    if (record.has_step()) index_.insert(catalog::NumberKey(run_uid, NumberField::kStep, record.step(), version));
+    if (record.pinned()) index_.insert(catalog::NumberKey(run_uid, NumberField::kPinned, 1, version));
+    if (record.kind() == records::CHECKPOINT_KIND_OPAQUE) {
+      index_.insert(catalog::NumberKey(run_uid, NumberField::kOpaque, 1, version));
+    }
+    if (damaged) index_.insert(catalog::NumberKey(run_uid, NumberField::kQuarantined, 1, version));
+  }
+
   absl::Status CheckNames() {
     for (const auto& [uid, run] : runs_) {
       SCONCE_RETURN_IF_ERROR(
@@ -221,11 +239,13 @@ class Auditor {
             }
           }));
     }
-    SCONCE_RETURN_IF_ERROR(EachKey("m", [&](absl::string_view key, absl::string_view) {
-      if (metrics_.erase(std::string(key)) > 0) return;
-      if (!InDyingRun(key)) Contradiction("metric entry ", Quoted(key), " is of no version that could win");
-    }));
-    for (const std::string& key : metrics_) Contradiction("metric entry ", Quoted(key), " is missing");
+    for (const char letter : {'m', 'M', 'N', 'L'}) {
+      SCONCE_RETURN_IF_ERROR(EachKey(std::string(1, letter), [&](absl::string_view key, absl::string_view) {
+        if (index_.erase(std::string(key)) > 0) return;
+        if (!InDyingRun(key)) Contradiction("index entry ", Quoted(key), " is of no version that is like that");
+      }));
+    }
+    for (const std::string& key : index_) Contradiction("index entry ", Quoted(key), " is missing");
     for (const char letter : {'a', 'd'}) {
       SCONCE_RETURN_IF_ERROR(EachKey(std::string(1, letter), [&](absl::string_view key, absl::string_view) {
         if (key.size() > 9) RunOf(UidAt1(key), absl::StrCat("record ", Quoted(key)));
@@ -473,7 +493,7 @@ class Auditor {
   std::map<std::string, LiveObject> objects_;    // by owner, encoded
   std::map<blob::BlobId, KnownBlob> blobs_by_id_;
   // Expected, and not met yet.
-  absl::flat_hash_set<std::string> metrics_, references_, fingerprints_;
+  absl::flat_hash_set<std::string> index_, references_, fingerprints_;
   absl::flat_hash_map<std::string, std::vector<const LiveObject*>> needed_;  // by chunk key
 };
 

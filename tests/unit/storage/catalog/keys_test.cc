@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -48,6 +49,30 @@ TEST(KeysTest, MetricsSortByValueThenNewestFirst) {
   }
   ExpectAscending(keys);
   EXPECT_EQ(MetricKey(3, "loss", -0.0, 1), MetricKey(3, "loss", 0.0, 1));
+}
+
+TEST(KeysTest, EveryIndexIsOrderedByValueAndNewerFirstAndEndsWithTheVersion) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  std::vector<std::string> keys;
+  for (const double value : {-kInf, -1.5, 0.0, 2.0, kInf, std::nan("")}) {
+    keys.push_back(LoserMetricKey(3, "loss", value, 9));
+    keys.push_back(LoserMetricKey(3, "loss", value, 2));
+    EXPECT_EQ(OrderOfIndexKey(keys.back()), OrderOfNumber(value));
+  }
+  for (const int64_t value : {INT64_MIN, int64_t{-2}, int64_t{0}, int64_t{7}, INT64_MAX}) {
+    keys.push_back(NumberKey(3, NumberField::kStep, value, 9));
+    keys.push_back(NumberKey(3, NumberField::kStep, value, 2));
+    EXPECT_EQ(OrderOfIndexKey(keys.back()), OrderOfNumber(value));
+  }
+  EXPECT_TRUE(std::is_sorted(keys.begin(), keys.end()));
+  keys.clear();
+  for (const std::string& value : {std::string(), kZero, std::string("a"), "a" + kZero, std::string("ab")}) {
+    keys.push_back(LabelKey(3, "k", value, 9));
+    keys.push_back(LabelKey(3, "k", value, 2));
+    EXPECT_EQ(VersionOfIndexKey(keys.back()), 2);
+  }
+  EXPECT_TRUE(std::is_sorted(keys.begin(), keys.end()));
+  EXPECT_EQ(LoserMetricKey(3, "loss", -std::nan("7"), 1), LoserMetricKey(3, "loss", std::nan(""), 1));
 }
 
 TEST(KeysTest, MetricKeysParse) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -56,7 +57,7 @@ TEST(SchemaMigrationTest, TheIndexIsBuiltFromTheChunks) {
   ASSERT_OK(catalog.Apply(Schema1(expected)));
   ASSERT_OK(MigrateSchema(catalog, 1));
   EXPECT_EQ(IndexOf(catalog), expected);
-  EXPECT_EQ(*catalog.Get(SchemaKey()), "2");
+  EXPECT_EQ(*catalog.Get(SchemaKey()), absl::StrCat(kSchemaVersion));
   ASSERT_OK(MigrateSchema(catalog, kSchemaVersion));
   EXPECT_EQ(IndexOf(catalog), expected);
 }
@@ -72,7 +73,7 @@ TEST(SchemaMigrationTest, AMigrationThatWasInterruptedBeginsAgain) {
     catalog.FailApplyForTest(absl::OkStatus());
     ASSERT_OK(MigrateSchema(catalog, 1));
     EXPECT_EQ(IndexOf(catalog), expected);
-    EXPECT_EQ(*catalog.Get(SchemaKey()), "2");
+    EXPECT_EQ(*catalog.Get(SchemaKey()), absl::StrCat(kSchemaVersion));
   }
 }
 
@@ -81,12 +82,77 @@ TEST(SchemaMigrationTest, AnOpenMigrates) {
   std::set<std::string> expected;
   {
     ASSERT_OK_AND_ASSIGN(const auto catalog, RocksDbCatalog::Open(dir / "catalog"));
-    EXPECT_EQ(*catalog->Get(SchemaKey()), "2");
+    EXPECT_EQ(*catalog->Get(SchemaKey()), absl::StrCat(kSchemaVersion));
     ASSERT_OK(catalog->Apply(Schema1(expected)));
   }
   ASSERT_OK_AND_ASSIGN(const auto catalog, RocksDbCatalog::Open(dir / "catalog"));
   EXPECT_EQ(IndexOf(*catalog), expected);
-  EXPECT_EQ(*catalog->Get(SchemaKey()), "2");
+  EXPECT_EQ(*catalog->Get(SchemaKey()), absl::StrCat(kSchemaVersion));
+}
+
+// Versions of two runs, of every kind that is indexed in a way of its own, as schema 2 has them.
+ChangeSet Schema2(std::set<std::string>& index) {
+  constexpr int64_t kVersions = 1500;  // several batches
+  ChangeSet change;
+  change.puts.emplace_back(SchemaKey(), "2");
+  for (int64_t version = 1; version <= kVersions; ++version) {
+    const uint64_t run = 1 + static_cast<uint64_t>(version % 2);
+    records::CheckpointRecord record;
+    record.set_version(version);
+    record.set_create_time_ns(version * 1000);
+    record.set_step(version * 10);
+    if (version % 3 == 0) record.set_epoch(-version);
+    record.set_pinned(version % 5 == 0);
+    record.set_manifest_corrupt(version % 7 == 0);
+    if (version % 11 == 0) record.set_kind(records::CHECKPOINT_KIND_OPAQUE);
+    records::MetricEntry& loss = *record.add_metrics();
+    loss.set_name("loss");
+    loss.set_value(version % 4 == 0 ? std::nan("") : 1.0 / static_cast<double>(version));
+    records::LabelEntry& label = *record.add_labels();
+    label.set_key("stage");
+    label.set_value(absl::StrCat(version % 10));
+    change.puts.emplace_back(CheckpointKey(run, version), record.SerializeAsString());
+    index.insert(NumberKey(run, NumberField::kCreateTime, version * 1000, version));
+    index.insert(NumberKey(run, NumberField::kStep, version * 10, version));
+    if (version % 3 == 0) index.insert(NumberKey(run, NumberField::kEpoch, -version, version));
+    if (version % 5 == 0) index.insert(NumberKey(run, NumberField::kPinned, 1, version));
+    if (version % 7 == 0) index.insert(NumberKey(run, NumberField::kQuarantined, 1, version));
+    if (version % 11 == 0) index.insert(NumberKey(run, NumberField::kOpaque, 1, version));
+    index.insert(LabelKey(run, "stage", absl::StrCat(version % 10), version));
+    if (version % 4 == 0 || version % 7 == 0) {
+      index.insert(LoserMetricKey(run, "loss", loss.value(), version));
+      continue;
+    }
+    const std::string key = MetricKey(run, "loss", loss.value(), version);
+    index.insert(key);
+    change.puts.emplace_back(key, "");
+  }
+  return change;
+}
+
+std::set<std::string> VersionIndexOf(const CatalogReader& catalog) {
+  std::set<std::string> index;
+  for (const char* letter : {"m", "M", "N", "L"}) {
+    EXPECT_OK(catalog.Scan(letter, PrefixEnd(letter), false, [&](absl::string_view key, absl::string_view value) {
+      EXPECT_EQ(value, "");
+      index.emplace(key);
+      return true;
+    }));
+  }
+  return index;
+}
+
+TEST(SchemaMigrationTest, WhatVersionsAreListedByIsBuiltFromTheirRecords) {
+  MemoryCatalog catalog;
+  std::set<std::string> expected;
+  ASSERT_OK(catalog.Apply(Schema2(expected)));
+  catalog.FailApplyForTest(MakeError(Reason::IO_ERROR, "the power fails"), 1);
+  EXPECT_THAT(MigrateSchema(catalog, 2), FailsWith(Reason::IO_ERROR));
+  EXPECT_EQ(*catalog.Get(SchemaKey()), "2");
+  catalog.FailApplyForTest(absl::OkStatus());
+  ASSERT_OK(MigrateSchema(catalog, 2));
+  EXPECT_EQ(*catalog.Get(SchemaKey()), absl::StrCat(kSchemaVersion));
+  EXPECT_EQ(VersionIndexOf(catalog), expected);
 }
 
 TEST(SchemaMigrationTest, ADamagedChunkRecordStopsIt) {
