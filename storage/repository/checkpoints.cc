@@ -1,7 +1,6 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/error.h"
@@ -10,6 +9,7 @@
 #include "storage/catalog/version_index.h"
 #include "storage/repository/attributes.h"
 #include "storage/repository/best_rule.h"
+#include "storage/repository/checkpoint_list.h"
 #include "storage/repository/local_repository.h"
 #include "storage/repository/names.h"
 #include "storage/repository/retirement.h"
@@ -58,35 +58,12 @@ absl::StatusOr<Checkpoint> LocalRepository::GetCheckpoint(const CheckpointRef& r
   return WithAliases(*snapshot, found.run.record.uid(), ToCheckpoint(ref.run, found.checkpoint.record));
 }
 
-absl::StatusOr<Page<Checkpoint>> LocalRepository::ListCheckpoints(const RunName& run, const std::string& start,
-                                                                  int64_t limit) {
+absl::StatusOr<Page<Checkpoint>> LocalRepository::ListCheckpoints(const RunName& run, const CheckpointQuery& query,
+                                                                  const std::string& start, int64_t limit) {
   SCONCE_RETURN_IF_ERROR(CheckLimit(limit));
   const auto snapshot = store_->catalog->Snapshot();
   SCONCE_ASSIGN_OR_RETURN(const auto found, FindRun(*snapshot, run));
-  const std::string begin = catalog::CheckpointPrefix(found.record.uid());
-  std::string end = catalog::PrefixEnd(begin);
-  if (!start.empty()) {
-    int64_t first = 0;
-    if (!absl::SimpleAtoi(start, &first) || first <= 0 || first == INT64_MAX) return BadPageStart(start);
-    end = catalog::CheckpointKey(found.record.uid(), first + 1);
-  }
-  SCONCE_ASSIGN_OR_RETURN(auto aliases, AliasesByVersion(*snapshot, found.record.uid()));
-  Page<Checkpoint> page;
-  absl::Status parsed;
-  SCONCE_RETURN_IF_ERROR(snapshot->Scan(begin, end, true, [&](absl::string_view, absl::string_view value) {
-    const auto record = ParseRecord<records::CheckpointRecord>(value);
-    parsed = record.status();
-    if (!parsed.ok()) return false;
-    if (static_cast<int64_t>(page.items.size()) == limit) {
-      page.next = absl::StrCat(record->version());
-      return false;
-    }
-    page.items.push_back(ToCheckpoint(run, *record));
-    page.items.back().aliases = aliases[record->version()];
-    return true;
-  }));
-  SCONCE_RETURN_IF_ERROR(parsed);
-  return page;
+  return ListByQuery(*snapshot, found.record, query, start, limit);
 }
 
 absl::StatusOr<Checkpoint> LocalRepository::UpdateCheckpoint(const CheckpointRef& ref, const CheckpointUpdate& update) {

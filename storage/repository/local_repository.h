@@ -43,8 +43,9 @@ class LocalRepository final : public Repository {
                                                             format::Manifest manifest) override;
   absl::StatusOr<Checkpoint> GetCheckpoint(const CheckpointRef& ref) override;
   absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> OpenRead(const CheckpointRef& ref) override;
-  absl::StatusOr<Page<Checkpoint>> ListCheckpoints(const RunName& run, const std::string& start,
-                                                   int64_t limit) override;
+  using Repository::ListCheckpoints;
+  absl::StatusOr<Page<Checkpoint>> ListCheckpoints(const RunName& run, const CheckpointQuery& query,
+                                                   const std::string& start, int64_t limit) override;
   absl::StatusOr<Checkpoint> UpdateCheckpoint(const CheckpointRef& ref, const CheckpointUpdate& update) override;
   absl::Status DeleteCheckpoint(const CheckpointRef& ref, const std::string& etag, bool force,
                                 bool validate_only) override;

@@ -16,6 +16,7 @@
 #include "base/strings.h"
 #include "storage/format/manifest.h"
 #include "storage/repository/change_log.h"
+#include "storage/repository/checkpoint_filter.h"
 #include "storage/repository/types.h"
 #include "storage/repository/upload.h"
 
@@ -201,8 +202,14 @@ class Repository {
                                                                     format::Manifest manifest) = 0;
   virtual absl::StatusOr<Checkpoint> GetCheckpoint(const CheckpointRef& ref) = 0;
   virtual absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> OpenRead(const CheckpointRef& ref) = 0;
-  virtual absl::StatusOr<Page<Checkpoint>> ListCheckpoints(const RunName& run, const std::string& start,
-                                                           int64_t limit) = 0;  // newest first
+  // Those that the query's filter takes, in its order. A call reads a bounded number of records, so a page may be short
+  // and yet have a `next`, which goes with the same query (PAGE_TOKEN_INVALID otherwise).
+  virtual absl::StatusOr<Page<Checkpoint>> ListCheckpoints(const RunName& run, const CheckpointQuery& query,
+                                                           const std::string& start, int64_t limit) = 0;
+  // All, newest first.
+  absl::StatusOr<Page<Checkpoint>> ListCheckpoints(const RunName& run, const std::string& start, int64_t limit) {
+    return ListCheckpoints(run, CheckpointQuery(), start, limit);
+  }
   virtual absl::StatusOr<Checkpoint> UpdateCheckpoint(const CheckpointRef& ref, const CheckpointUpdate& update) = 0;
   // CHECKPOINT_PROTECTED when an alias, a pin or `protect` (a deployment) holds it; `force` overrides aliases and pins
   // only and removes them.

@@ -7,6 +7,7 @@
 #include "storage/repository/rebuild.h"
 #include "tests/compat/golden_store.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/store_audit.h"
 #include "tests/support/store_dump.h"
 #include "tests/support/temp_dir.h"
 
@@ -42,6 +43,20 @@ TEST_P(GoldenDataDirTest, OpensAndAnswersAsWritten) {
     ASSERT_OK_AND_ASSIGN(const auto repository, Repository::Open(GoldenOptions(path_)));
     EXPECT_EQ(DumpStore(*repository), expected_) << "start " << start;
   }
+}
+
+TEST_P(GoldenDataDirTest, HasEveryIndexOfThisRelease) {
+  {
+    ASSERT_OK_AND_ASSIGN(const auto repository, Repository::Open(GoldenOptions(path_)));
+    ASSERT_OK_AND_ASSIGN(const CheckpointQuery query,
+                         ParseCheckpointQuery("epoch >= 2 AND -labels.reviewed:*", "metrics.loss"));
+    ASSERT_OK_AND_ASSIGN(const auto page, repository->ListCheckpoints({"default", "resnet"}, query, "", 10));
+    std::vector<int64_t> versions;
+    for (const Checkpoint& checkpoint : page.items) versions.push_back(checkpoint.version);
+    EXPECT_THAT(versions, ::testing::ElementsAre(6, 4, 3));
+  }
+  ASSERT_OK_AND_ASSIGN(const StoreAudit audit, AuditDataDir(path_));
+  EXPECT_THAT(audit.contradictions, ::testing::IsEmpty());
 }
 
 TEST_P(GoldenDataDirTest, FinishesWhatTheCrashInterrupted) {
@@ -104,7 +119,7 @@ TEST_P(GoldenDataDirTest, OfAFutureSchemaIsRefused) {
       FailsWith(Reason::DATA_DIR_INCOMPATIBLE, AllOf(HasSubstr("schema \"99\""), HasSubstr("start the release"))));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenDataDirTest, ::testing::Values("data_dir_1", "data_dir_2"),
+INSTANTIATE_TEST_SUITE_P(All, GoldenDataDirTest, ::testing::Values("data_dir_1", "data_dir_2", "data_dir_3"),
                          [](const auto& given) { return std::string(given.param); });
 
 }  // namespace
