@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "base/error.h"
 #include "base/status_macros.h"
 #include "server/services/convert.h"
 #include "server/services/paging.h"
@@ -54,13 +53,11 @@ absl::Status ListCheckpoints(Repository& repository, CallScope& scope, const v1:
                              v1::ListCheckpointsResponse& response) {
   SCONCE_ASSIGN_OR_RETURN(const repository::RunName run, RunFromName(request.parent()));
   scope.SetResource(request.parent());
-  if (!request.filter().empty() || !request.order_by().empty()) {
-    return MakeError(Reason::NOT_IMPLEMENTED,
-                     "filter and order_by are not implemented in this release; leave them unset");
-  }
+  SCONCE_ASSIGN_OR_RETURN(const repository::CheckpointQuery query,
+                          repository::ParseCheckpointQuery(request.filter(), request.order_by()));
   return FillPage(
       request, response.mutable_checkpoints(), response.mutable_next_page_token(),
-      [&](const std::string& start, int64_t limit) { return repository.ListCheckpoints(run, start, limit); });
+      [&](const std::string& start, int64_t limit) { return repository.ListCheckpoints(run, query, start, limit); });
 }
 
 absl::Status UpdateCheckpoint(Repository& repository, CallScope& scope, const v1::UpdateCheckpointRequest& request,

@@ -18,12 +18,14 @@ inline constexpr size_t kFullAnswerBytes = size_t{1} << 20;
 inline constexpr int64_t kItemsPerStep = 40;
 
 // Answers a list call: `list(start, limit)` gives repository pages, each item is added to the repeated field `items`,
-// and `next_page_token` is set when there is more.
+// and `next_page_token` is set when there is more. A repository page that is short and yet not the last one means that
+// the call has looked at enough.
 template <typename Request, typename Items, typename List>
 absl::Status FillPage(const Request& request, Items* items, std::string* next_page_token, List list) {
   SCONCE_ASSIGN_OR_RETURN(const int64_t page_size, wire::PageSize(request.page_size()));
   SCONCE_ASSIGN_OR_RETURN(std::string start, wire::DecodePageToken(request));
   size_t bytes = 0;
+  bool enough = false;
   do {
     const int64_t limit = std::min<int64_t>(page_size - items->size(), kItemsPerStep);
     SCONCE_ASSIGN_OR_RETURN(auto page, list(start, limit));
@@ -31,8 +33,9 @@ absl::Status FillPage(const Request& request, Items* items, std::string* next_pa
       *items->Add() = ToProto(item);
       bytes += items->Get(items->size() - 1).ByteSizeLong();
     }
+    enough = static_cast<int64_t>(page.items.size()) < limit || bytes >= kFullAnswerBytes;
     start = page.next;
-  } while (!start.empty() && items->size() < page_size && bytes < kFullAnswerBytes);
+  } while (!start.empty() && items->size() < page_size && !enough);
   *next_page_token = wire::EncodePageToken(request, start);
   return absl::OkStatus();
 }

@@ -84,6 +84,48 @@ def test_best_and_latest(rpc, run):
     assert get(rpc, run, "best").version == 1, "another metric, added later"
 
 
+def listed(rpc, run, page_size=0, **asked):
+    """The versions of all pages."""
+    versions, token = [], ""
+    while True:
+        request = checkpoints.ListCheckpointsRequest(parent=f"projects/default/runs/{run}", page_size=page_size, page_token=token, **asked)
+        page = rpc.checkpoints.ListCheckpoints(request, timeout=10)
+        versions += [version.version for version in page.checkpoints]
+        token = page.next_page_token
+        if not token:
+            return versions
+
+
+def test_lists_take_filters_and_orders(server, rpc, run):
+    losses = (0.5, 0.25, math.nan, 0.25, 0.75, 0.125)
+    for number, loss in enumerate(losses, 1):
+        rpc.import_file(run, saved({"loss": loss, "step": number * 100}))
+    for number, stage in ((2, "final"), (5, "final"), (6, "warm up")):
+        given = {"name": f"projects/default/runs/{run}/checkpoints/{number}", "labels": {"stage": stage}, "pinned": number == 5}
+        rpc.checkpoints.UpdateCheckpoint(checkpoints.UpdateCheckpointRequest(checkpoint=given), timeout=10)
+    rpc.checkpoints.SetAlias(checkpoints.SetAliasRequest(name=f"projects/default/runs/{run}/aliases/prod", selector="1"), timeout=10)
+
+    for page_size in (0, 1):
+        ask = lambda **asked: listed(rpc, run, page_size, **asked)  # noqa: E731
+        assert ask() == [6, 5, 4, 3, 2, 1]
+        assert ask(order_by="version") == [1, 2, 3, 4, 5, 6]
+        assert ask(order_by="metrics.loss") == [6, 4, 2, 1, 5], "ties: the newer first; NaN is not in the order"
+        assert ask(order_by="metrics.loss desc") == [5, 1, 4, 2, 6]
+        assert ask(filter="metrics.loss < 0.3") == [6, 4, 2]
+        assert ask(filter='labels.stage = "final" AND metrics.loss < 0.3') == [2]
+        assert ask(filter='labels.stage = "warm up" OR aliases:prod OR pinned = true', order_by="step desc") == [6, 5, 1]
+        assert ask(filter="NOT labels:stage AND step >= 200") == [4, 3]
+        assert ask(filter='create_time < "2020-01-01T00:00:00Z"') == []
+
+    with pytest.raises(grpc.RpcError) as error:
+        listed(rpc, run, filter="step = 1 AND losss < 1")
+    assert stubs.reason_of(error.value)[:2] == ("INVALID_ARGUMENT", "FILTER_INVALID")
+    assert "byte 14" in error.value.details() and "metrics.NAME" in error.value.details()
+
+    shown = server.sconce("ls", run, "--filter", "metrics.loss < 0.6", "--order-by", "metrics.loss desc", "-n", "2", "-o", "name").stdout.split()
+    assert [name.rsplit("/", 1)[1] for name in shown] == ["1", "4"]
+
+
 def test_best_falls_back_when_it_is_deleted(rpc, run):
     for loss in (0.5, 0.25):
         rpc.import_file(run, saved({"loss": loss, "w": weights(3)}))

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
@@ -25,8 +27,10 @@ absl::Status Run(Context& context) {
   SCONCE_ASSIGN_OR_RETURN(const OutputFormat format, ChosenFormat(context.args));
   v1::ListCheckpointsRequest request;
   SCONCE_ASSIGN_OR_RETURN(*request.mutable_parent(), FullRunName(context.args.positional()[0]));
-  request.set_page_size(1000);
+  request.set_filter(context.args.Get("filter"));
+  request.set_order_by(context.args.Get("order-by"));
   SCONCE_ASSIGN_OR_RETURN(const auto limit, context.args.GetInt("limit"));
+  request.set_page_size(limit ? static_cast<int32_t>(std::clamp<int64_t>(*limit, 1, 1000)) : 1000);
   v1::ListCheckpointsResponse all;
   const auto enough = [&] { return limit && all.checkpoints_size() >= *limit; };
   do {
@@ -63,8 +67,10 @@ absl::Status Run(Context& context) {
                   HumanBytes(c.stored_bytes()), Notes(c, run)});
   }
   if (table.empty()) {
-    Note(absl::StrCat("no checkpoints in ", ShortName(request.parent()), " yet; push one with: sconce push FILE ",
-                      ShortName(request.parent())));
+    const std::string name = ShortName(request.parent());
+    Note(request.filter().empty() && request.order_by().empty()
+             ? absl::StrCat("no checkpoints in ", name, " yet; push one with: sconce push FILE ", name)
+             : absl::StrCat("no checkpoints in ", name, " are like that"));
   } else {
     Print(table.Render());
   }
@@ -74,14 +80,22 @@ absl::Status Run(Context& context) {
 }  // namespace
 
 Command LsCommand() {
-  return {"ls",
-          "[PROJECT/]RUN",
-          "list the versions of a run, newest first",
-          "",
-          {{"limit", 'n', "N", "show only the newest N"}, OutputOption()},
-          1,
-          1,
-          Run};
+  return {
+      "ls",
+      "[PROJECT/]RUN",
+      "list the versions of a run, newest first",
+      "Filters compare version, epoch, step, create_time, metrics.NAME, labels.KEY, state, kind and pinned with = != < "
+      "<= > >=, ask for\n"
+      "labels:KEY, metrics:NAME or aliases:NAME, and join with AND, OR (which binds tighter), NOT and parentheses:\n"
+      "  sconce ls resnet --filter 'metrics.loss < 0.3 AND labels.stage = \"final\"' --order-by metrics.loss -n 5\n"
+      "  sconce ls resnet --filter 'step >= 1000 AND (pinned = true OR aliases:prod)' --order-by 'step desc'",
+      {{"filter", 0, "FILTER", "show only those"},
+       {"order-by", 0, "FIELD", "version, create_time, epoch, step or metrics.NAME; with \" desc\" descending"},
+       {"limit", 'n', "N", "show only the first N"},
+       OutputOption()},
+      1,
+      1,
+      Run};
 }
 
 }  // namespace sconce::cli

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/unit/server/services/service_fixture.h"
@@ -80,6 +81,45 @@ TEST_F(CheckpointCallsTest, ListIsNewestFirstPageByPage) {
   request.Clear();
   request.set_parent("projects/default/runs/nobody");
   EXPECT_THAT(Call(&Stub::ListCheckpoints, request), FailsWith(Reason::RUN_NOT_FOUND));
+}
+
+TEST_F(CheckpointCallsTest, ListTakesAFilterAndAnOrderAndTokensGoWithThem) {
+  for (int i = 1; i <= 6; ++i) {
+    repository::PushOptions options;
+    options.labels = {{"parity", i % 2 == 0 ? "even" : "odd"}};
+    Push("r", SmallTree(1.0 / i), options);
+  }
+  v1::ListCheckpointsRequest request;
+  request.set_parent("projects/default/runs/r");
+  request.set_page_size(2);
+  request.set_filter("labels.parity = even OR metrics.loss >= 1");
+  request.set_order_by("metrics.loss");
+  ASSERT_OK_AND_ASSIGN(v1::ListCheckpointsResponse page, Call(&Stub::ListCheckpoints, request));
+  ASSERT_EQ(page.checkpoints_size(), 2);
+  EXPECT_EQ(page.checkpoints(0).version(), 6);
+  EXPECT_EQ(page.checkpoints(1).version(), 4);
+
+  request.set_page_token(page.next_page_token());
+  for (const auto& [filter, order_by] : std::vector<std::pair<std::string, std::string>>{
+           {"labels.parity = even", request.order_by()}, {request.filter(), "metrics.loss desc"}, {"", ""}}) {
+    v1::ListCheckpointsRequest other = request;
+    other.set_filter(filter);
+    other.set_order_by(order_by);
+    EXPECT_THAT(Call(&Stub::ListCheckpoints, other), FailsWith(Reason::PAGE_TOKEN_INVALID));
+  }
+  ASSERT_OK_AND_ASSIGN(page, Call(&Stub::ListCheckpoints, request));
+  ASSERT_EQ(page.checkpoints_size(), 2);
+  EXPECT_EQ(page.checkpoints(0).version(), 2);
+  EXPECT_EQ(page.checkpoints(1).version(), 1);
+  EXPECT_EQ(page.next_page_token(), "");
+
+  request.clear_page_token();
+  request.set_filter("losss < 1");
+  EXPECT_THAT(Call(&Stub::ListCheckpoints, request),
+              FailsWith(Reason::FILTER_INVALID, HasSubstr("byte 1: unknown field")));
+  request.set_filter("");
+  request.set_order_by("loss");
+  EXPECT_THAT(Call(&Stub::ListCheckpoints, request), FailsWith(Reason::ARGUMENT_INVALID, HasSubstr("metrics.NAME")));
 }
 
 TEST_F(CheckpointCallsTest, UpdateSetsLabelsPinExpiryAndAddsMetrics) {
