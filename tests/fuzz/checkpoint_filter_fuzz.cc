@@ -34,7 +34,7 @@ Checkpoint Version() {
   return checkpoint;
 }
 
-void Run(const std::string& text) {
+void Take(const std::string& text) {
   const auto filter = ParseCheckpointFilter(text);
   if (filter.ok()) {
     Check(Comparisons(*filter, 0) <= kMaxFilterComparisons);
@@ -53,6 +53,6 @@ void Run(const std::string& text) {
 }  // namespace sconce::repository
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  sconce::repository::Run(std::string(reinterpret_cast<const char*>(data), size));
+  sconce::repository::Take(std::string(reinterpret_cast<const char*>(data), size));
   return 0;
 }
