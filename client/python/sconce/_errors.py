@@ -181,6 +181,8 @@ def from_rpc_error(error: grpc.RpcError, target: str = "") -> SconceError:
     for detail in details:
         if detail["@type"] == "google.rpc.ErrorInfo" and detail.get("reason"):
             return make_error(code, detail["reason"], message, detail.get("metadata"), details)
+    if (code, True) in (("UNKNOWN", "Stream removed" in message), ("INTERNAL", "RST_STREAM" in message)):
+        code = "UNAVAILABLE"  # a connection that broke, in the words of some releases of gRPC and of proxies
     if code == "UNAVAILABLE" and target:
         message = f"cannot reach the server at {target}: {message}"
     return make_error(code, _FOREIGN_REASONS.get(code, "INTERNAL_ERROR"), message, {}, details)

@@ -1,0 +1,88 @@
+"""One gRPC channel per process, made when it is first needed.
+
+A channel does not survive a fork: its threads stay behind, and the child shares its socket. So a child (a DataLoader's worker, say) makes a channel of its
+own, and never touches its parent's, not even to close it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any, List, Optional, Tuple
+
+import grpc
+
+from sconce._options import Options
+from sconce._version import __version__
+
+_MAX_RECEIVE_BYTES = 64 << 20
+
+
+class ProcessChannel:
+    """The channel of this process. Thread-safe."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._channel: Optional[Any] = None
+        self._closed = False
+        _all.add(self)
+
+    def get(self) -> Any:
+        """The channel, not necessarily connected. ValueError after close()."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("this client is closed")
+            if self._channel is None:
+                self._channel = _make_channel(self._options)
+            return self._channel
+
+    def close(self) -> None:
+        """Ends the calls that go over it. May be called again."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _forget(self) -> None:
+        """In a child: another thread of the parent may hold the lock, forever."""
+        self._lock = threading.Lock()
+        if self._channel is not None:
+            _of_parents.append(self._channel)
+            self._channel = None
+
+
+_all: "weakref.WeakSet[ProcessChannel]" = weakref.WeakSet()
+_of_parents: List[Any] = []  # kept, for a channel that is collected closes itself
+
+
+def _forget_all() -> None:
+    for channel in list(_all):
+        channel._forget()  # pylint: disable=protected-access
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def _channel_arguments() -> List[Tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", _MAX_RECEIVE_BYTES),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # A server that was restarted is found again as soon as calls are tried again, not after gRPC's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),  # they are made in code, with what the server says about them
+        ("grpc.primary_user_agent", f"sconce-python/{__version__}"),
+    ]
+
+
+def _make_channel(options: Options) -> Any:
+    if not options.tls:
+        return grpc.insecure_channel(options.target, options=_channel_arguments())
+    credentials = grpc.ssl_channel_credentials(options.root_certificates, options.private_key, options.certificate_chain)
+    return grpc.secure_channel(options.target, credentials, options=_channel_arguments())
