@@ -1,5 +1,13 @@
-"""Client of Sconce, a service that stores versioned PyTorch checkpoints."""
+"""Client of Sconce, a service that stores versioned PyTorch checkpoints.
 
+    import sconce
+
+    run = sconce.connect("localhost:7433").run("resnet50")
+    for version in run.watch("best"):
+        print(version.ref, version.metrics)
+"""
+
+from sconce._client import Client, connect
 from sconce._errors import (
     AlreadyExistsError,
     CancelledError,
@@ -18,11 +26,15 @@ from sconce._errors import (
     UnavailableError,
     UnimplementedError,
 )
+from sconce._info import CheckpointInfo, RunInfo, TreeEntry
+from sconce._run import Run
 from sconce._version import __version__
 
 __all__ = [
     "AlreadyExistsError",
     "CancelledError",
+    "CheckpointInfo",
+    "Client",
     "ConflictError",
     "DataLossError",
     "DeadlineError",
@@ -33,9 +45,13 @@ __all__ = [
     "PermissionDeniedError",
     "PreconditionError",
     "ResourceExhaustedError",
+    "Run",
+    "RunInfo",
     "SconceError",
+    "TreeEntry",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
     "__version__",
+    "connect",
 ]

@@ -38,6 +38,11 @@ class ProcessChannel:
                 self._channel = _make_channel(self._options)
             return self._channel
 
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closed
+
     def close(self) -> None:
         """Ends the calls that go over it. May be called again."""
         with self._lock:

@@ -30,6 +30,11 @@ class Connection:
         """Ends all calls; those made later are ValueError."""
         self._channel.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._channel.closed
+
     def call(self, name: str, request: Any, *, repeatable: bool = True, timeout: Optional[float] = None, retry: Optional[RetryPolicy] = None) -> Any:
         """A unary call, `name` being "package.Service/Method". Returns the answer.
 

@@ -86,7 +86,7 @@ def parse_run(text: str, project: str = DEFAULT_PROJECT) -> Ref:
     """A ref that must be a run's. InvalidArgumentError: NAME_INVALID; ARGUMENT_INVALID for one with a selector."""
     ref = parse(text, project)
     if ref.selector:
-        raise _invalid("ARGUMENT_INVALID", f"this takes a run, not a version of it: {dataclasses.replace(ref, selector='')}", {"name": text[:200]})
+        raise invalid("ARGUMENT_INVALID", f"this takes a run, not a version of it: {dataclasses.replace(ref, selector='')}", {"name": text[:200]})
     return ref
 
 
@@ -106,14 +106,14 @@ def complete_target(target: str) -> str:
 def check_id(what: str, text: str) -> str:
     """Returns the id of a project, run or upload when it is one. InvalidArgumentError: NAME_INVALID."""
     if not _ID.fullmatch(text):
-        raise _invalid("NAME_INVALID", f"{what} id {_quoted(text)} is not valid: {_ID_RULE}", {"part": what, "id": text[:200]})
+        raise invalid("NAME_INVALID", f"{what} id {_quoted(text)} is not valid: {_ID_RULE}", {"part": what, "id": text[:200]})
     return text
 
 
 def check_alias(text: str) -> str:
     """Returns the name of an alias when it is one. InvalidArgumentError: NAME_INVALID."""
     if not _ALIAS.fullmatch(text) or text in ("latest", "best") or _looks_like_version(text):
-        raise _invalid("NAME_INVALID", f"alias {_quoted(text)} is not valid: {_ALIAS_RULE}", {"part": "alias", "id": text[:200]})
+        raise invalid("NAME_INVALID", f"alias {_quoted(text)} is not valid: {_ALIAS_RULE}", {"part": "alias", "id": text[:200]})
     return text
 
 
@@ -122,13 +122,13 @@ def check_selector(text: str) -> str:
     metadata = {"selector": text[:200]}
     if _is_number(text):
         if text[0] == "0" or int(text) >= 1 << 63:
-            raise _invalid("SELECTOR_INVALID", f"version {_quoted(text)} is not valid: versions are 1, 2, 3 and so on", metadata)
+            raise invalid("SELECTOR_INVALID", f"version {_quoted(text)} is not valid: versions are 1, 2, 3 and so on", metadata)
         return text
     if _looks_like_version(text):
-        raise _invalid("SELECTOR_INVALID", f"selector {_quoted(text)} is not valid: a version is only its number, {_quoted(text[1:])}", metadata)
+        raise invalid("SELECTOR_INVALID", f"selector {_quoted(text)} is not valid: a version is only its number, {_quoted(text[1:])}", metadata)
     if not _ALIAS.fullmatch(text):
         sentence = "give a version number, 'latest', 'best' or an alias (lower-case letters, digits, '_' and '-')"
-        raise _invalid("SELECTOR_INVALID", f"selector {_quoted(text)} is not valid: {sentence}", metadata)
+        raise invalid("SELECTOR_INVALID", f"selector {_quoted(text)} is not valid: {sentence}", metadata)
     return text
 
 
@@ -157,8 +157,9 @@ def _quoted(text: str) -> str:
 
 
 def _name_error(name: str, form: str) -> SconceError:
-    return _invalid("NAME_INVALID", f"name {_quoted(name)} does not have the form {form}", {"name": name[:200]})
+    return invalid("NAME_INVALID", f"name {_quoted(name)} does not have the form {form}", {"name": name[:200]})
 
 
-def _invalid(reason: str, message: str, metadata: Mapping[str, str]) -> SconceError:
+def invalid(reason: str, message: str, metadata: Mapping[str, str]) -> SconceError:
+    """An argument that no state of the server would make right."""
     return make_error("INVALID_ARGUMENT", reason, message, metadata)

@@ -1,0 +1,150 @@
+"""A run: its versions and their aliases."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+
+from sconce import _refs, _watch
+from sconce._connection import Connection
+from sconce._info import CheckpointInfo, RunInfo, TreeEntry, from_expiry
+from sconce._proto import v1
+
+Selector = Union[str, int]  # a version number, "latest", "best" or an alias
+
+_SERVICE = "sconce.v1.CheckpointService"
+_UNCHANGED: Any = object()
+
+
+class Run:
+    """A run of a project, which need not exist yet: the first save makes it. Thread-safe and picklable. Made by Client.run()."""
+
+    def __init__(self, connection: Connection, ref: _refs.Ref) -> None:
+        self._connection = connection
+        self._ref = ref
+
+    @property
+    def name(self) -> str:
+        """`projects/{project}/runs/{run}`."""
+        return self._ref.run_name
+
+    def __repr__(self) -> str:
+        return f"<sconce.Run {self._ref} at {self._connection.options.target}>"
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self._connection, self._ref)
+
+    def info(self) -> RunInfo:
+        """What the server says about the run. NotFoundError."""
+        return RunInfo.from_message(self._connection.call(f"{_SERVICE}/GetRun", v1.GetRunRequest(name=self.name)))
+
+    def get(self, selector: Selector = "latest") -> CheckpointInfo:
+        """A version, without its content. NotFoundError: RUN_NOT_FOUND, CHECKPOINT_NOT_FOUND, ALIAS_NOT_FOUND, LATEST_UNDEFINED, BEST_UNDEFINED."""
+        answer = self._connection.call(f"{_SERVICE}/GetCheckpoint", v1.GetCheckpointRequest(name=self._checkpoint(selector)))
+        return CheckpointInfo.from_message(answer)
+
+    def list(self) -> Iterator[CheckpointInfo]:
+        """All versions, newest first; fetched page by page. NotFoundError."""
+        for page in self._connection.pages(f"{_SERVICE}/ListCheckpoints", v1.ListCheckpointsRequest(parent=self.name, page_size=1000)):
+            yield from map(CheckpointInfo.from_message, page.checkpoints)
+
+    def delete(self, selector: Selector, *, force: bool = False, allow_missing: bool = False, etag: str = "") -> None:
+        """Deletes a version. `force`: although aliases or a pin hold it, and the aliases with it. `etag`: only if it is the current one.
+
+        NotFoundError; PreconditionError (CHECKPOINT_PROTECTED); ConflictError (ETAG_MISMATCH).
+        """
+        name = self._checkpoint(selector)
+        request = v1.DeleteCheckpointRequest(name=name, force=force, allow_missing=allow_missing, etag=etag)
+        # A number means the same when it is asked for again; `best` means another version when the first try did its work.
+        self._connection.call(f"{_SERVICE}/DeleteCheckpoint", request, repeatable=allow_missing and str(selector).isdigit())
+
+    def set_alias(self, alias: str, selector: Selector = "latest", *, etag: str = "", must_be_new: bool = False) -> int:
+        """Creates an alias or moves it, to what the selector means now. Returns the version. NotFoundError; ConflictError (ETAG_MISMATCH)."""
+        name = f"{self.name}/aliases/{_refs.check_alias(alias)}"
+        request = v1.SetAliasRequest(name=name, selector=_refs.check_selector(str(selector)), etag=etag, must_be_new=must_be_new)
+        answer = self._connection.call(f"{_SERVICE}/SetAlias", request, repeatable=str(selector).isdigit() and not etag and not must_be_new)
+        return int(answer.version)
+
+    def aliases(self) -> Dict[str, int]:
+        """Version by alias. NotFoundError."""
+        pages = self._connection.pages(f"{_SERVICE}/ListAliases", v1.ListAliasesRequest(parent=self.name, page_size=1000))
+        return {alias.name.rpartition("/")[2]: alias.version for page in pages for alias in page.aliases}
+
+    def delete_alias(self, alias: str, *, etag: str = "") -> None:
+        """Deletes an alias; the version stays. NotFoundError; ConflictError (ETAG_MISMATCH)."""
+        request = v1.DeleteAliasRequest(name=f"{self.name}/aliases/{_refs.check_alias(alias)}", etag=etag)
+        self._connection.call(f"{_SERVICE}/DeleteAlias", request, repeatable=False)
+
+    def update(
+        self,
+        selector: Selector,
+        *,
+        metrics: Optional[Mapping[str, float]] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        pinned: Optional[bool] = None,
+        expire: Union[None, datetime.datetime, datetime.timedelta] = _UNCHANGED,
+        etag: str = "",
+    ) -> CheckpointInfo:
+        """Changes what is said about a version. What is not given stays.
+
+        metrics: added to those there are; `best` moves with them. labels: in place of those there are. expire: a moment, a time from now, or None for never.
+        NotFoundError; AlreadyExistsError (METRIC_ALREADY_SET); ConflictError (ETAG_MISMATCH).
+        """
+        request = v1.UpdateCheckpointRequest()
+        request.checkpoint.name, request.checkpoint.etag = self._checkpoint(selector), etag
+        mask = request.update_mask.paths
+        if metrics is not None:
+            mask.append("metrics")
+            request.checkpoint.metrics.update(metrics)
+        if labels is not None:
+            mask.append("labels")
+            request.checkpoint.labels.update(labels)
+        if pinned is not None:
+            mask.append("pinned")
+            request.checkpoint.pinned = pinned
+        if expire is not _UNCHANGED:
+            mask.append("expire_time")
+            if expire is not None:
+                request.checkpoint.expire_time.FromDatetime(from_expiry(expire))
+        if not mask:
+            return self.get(selector)
+        answer = self._connection.call(f"{_SERVICE}/UpdateCheckpoint", request, repeatable=str(selector).isdigit() and not etag)
+        return CheckpointInfo.from_message(answer)
+
+    def describe(
+        self, selector: Selector = "latest", *, root: str = "", include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> Iterator[TreeEntry]:
+        """What is in a version, without a byte of its tensors: each node of its tree, parents before children; fetched page by page.
+
+        root: the path of the node to begin at. include, exclude: patterns of paths below it, as `/model_state_dict/**`.
+        NotFoundError; PreconditionError (CHECKPOINT_OPAQUE); DataLossError (CHECKPOINT_QUARANTINED); InvalidArgumentError (PATTERN_INVALID).
+        """
+        request = v1.DescribeCheckpointRequest(name=self._checkpoint(selector), page_size=1000)
+        request.selection.root = root
+        request.selection.include.extend(include)
+        request.selection.exclude.extend(exclude)
+        for page in self._connection.pages(f"{_SERVICE}/DescribeCheckpoint", request):
+            yield from map(TreeEntry.from_message, page.entries)
+
+    def watch(self, selector: str = "latest", *, patience: float = 600.0) -> Iterator[CheckpointInfo]:
+        """Each version that `latest`, `best` or an alias comes to mean, as it happens: first the current one, when there is one. Does not end by itself.
+
+        Of `latest` each new version comes in its turn; `best` and aliases that moved several times at once come as what they mean now.
+        A connection that breaks, or a server that restarts, is waited for: for at most `patience` seconds at a time, then UnavailableError. What happened
+        meanwhile is not missed. To end it, break out of a loop over it, close the iterator, or close the client.
+        NotFoundError when there is no such run, or when it is deleted; InvalidArgumentError for a selector that cannot move.
+        """
+        checked = _refs.check_selector(str(selector))
+        if checked.isdigit():
+            raise _refs.invalid("SELECTOR_INVALID", f"version {checked} never changes: watch 'latest', 'best' or an alias", {"selector": checked})
+        return _watch.watch(self._connection, _refs.Ref(self._ref.project, self._ref.run, checked), patience)
+
+    def _checkpoint(self, selector: Selector) -> str:
+        return f"{self.name}/checkpoints/{_refs.check_selector(str(selector))}"
+
+
+def all_runs(connection: Connection, project: str) -> Iterator[RunInfo]:
+    """Runs of a project, or of all when it is empty, ordered by project and name; fetched page by page."""
+    parent = f"projects/{_refs.check_id('project', project) if project else '-'}"
+    for page in connection.pages(f"{_SERVICE}/ListRuns", v1.ListRunsRequest(parent=parent, page_size=1000)):
+        yield from map(RunInfo.from_message, page.runs)
