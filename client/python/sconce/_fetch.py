@@ -13,6 +13,8 @@ a Unix socket and mapped) is another BulkSource, chosen in begin_fetch().
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import threading
 from typing import Any, Callable, List, Mapping, Optional, Protocol, Sequence, Union
 
@@ -26,6 +28,7 @@ from sconce._retry import Retrying
 from sconce._stream import ServerStream
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+Complete = Callable[[int], None]  # index of a buffer
 Part = Union[Mapping[str, Any], Any]  # of a request: a message, or its fields
 
 _METHOD = "sconce.v1.TransferService/FetchCheckpoint"
@@ -48,8 +51,19 @@ class BulkSource(Protocol):
     def manifest_bytes(self) -> bytes:
         """See above."""
 
-    def read_into(self, buffers: Sequence[memoryview], progress: Optional[Progress] = None) -> None:
-        """Fills the buffers, which are writable and together as long as the bulk stream, in its order. Once."""
+    def read_into(
+        self,
+        buffers: Sequence[memoryview],
+        progress: Optional[Progress] = None,
+        *,
+        sizes: Optional[Sequence[int]] = None,
+        complete: Optional[Complete] = None,
+    ) -> None:
+        """Fills the buffers, which are writable and together as long as the bulk stream, in its order. Once.
+
+        An item of `buffers` is asked for when its bytes come, and let go of when it is full, of which `complete` is told with its index. `sizes` has their
+        sizes, so that they are not asked for it.
+        """
 
     def close(self) -> None:
         """Lets go of what is held for it. May be called again."""
@@ -97,19 +111,24 @@ class StreamFetch:
         """Ends the stream that is open."""
         self._first.close()
 
-    def read_into(self, buffers: Sequence[memoryview], progress: Optional[Progress] = None) -> None:
-        """Fills the buffers; see BulkSource.
+    def read_into(
+        self,
+        buffers: Sequence[memoryview],
+        progress: Optional[Progress] = None,
+        *,
+        sizes: Optional[Sequence[int]] = None,
+        complete: Optional[Complete] = None,
+    ) -> None:
+        """Fills the buffers; see BulkSource. With several streams `progress` and `complete` may be called on other threads, one at a time.
 
         ValueError when they are not as long as the bulk stream. Errors: as begin_fetch(); ConflictError (PLAN_CHANGED) when the stream broke and the server would
         now answer otherwise; DataLossError for a chunk that is damaged on the server's disk. The buffers hold part of the bytes then.
         """
-        views = [buffer.cast("B") for buffer in buffers]
-        total = sum(map(len, views))
-        if total != self.header.bulk_bytes:
-            raise ValueError(f"the buffers hold {total} bytes, and the bulk stream has {self.header.bulk_bytes}")
-        count = _Counter(total, progress)
-        edges = [total * i // self._streams for i in range(self._streams + 1)]
-        _read_all([_Range(self, views, start, end, count) for start, end in zip(edges, edges[1:])], self._first)
+        targets = _Targets(buffers, sizes if sizes is not None else [buffer.nbytes for buffer in buffers], progress, complete)
+        if targets.total != self.header.bulk_bytes:
+            raise ValueError(f"the buffers hold {targets.total} bytes, and the bulk stream has {self.header.bulk_bytes}")
+        edges = [targets.total * i // self._streams for i in range(self._streams + 1)]
+        _read_all([_Range(self, targets, start, end) for start, end in zip(edges, edges[1:])], self._first)
 
     def open_range(self, start: int, end: int) -> ServerStream:
         """A stream of these bytes of the bulk stream."""
@@ -161,32 +180,59 @@ def take_header(stream: ServerStream) -> Any:
     return header
 
 
-class _Counter:
-    """Adds up what several threads did, and tells whoever wanted to know, one at a time."""
+class _Targets:
+    """The buffers, and how much of each is missing still. Thread-safe."""
 
-    def __init__(self, total: int, progress: Optional[Progress]) -> None:
-        self._total = total
+    def __init__(
+        self, buffers: Sequence[memoryview], sizes: Sequence[int], progress: Optional[Progress] = None, complete: Optional[Complete] = None
+    ) -> None:
+        self.total = sum(sizes)
+        self._buffers = buffers
         self._progress = progress
+        self._complete = complete
+        self._starts = [0, *itertools.accumulate(sizes)]  # of each in the bulk stream
         self._lock = threading.Lock()
+        self._missing = list(sizes)
         self._done = 0
 
-    def add(self, size_bytes: int) -> None:
-        if self._progress is None:
-            return
+    def index_at(self, offset: int) -> int:
+        """Which buffer has this byte of the bulk stream."""
+        return bisect.bisect_right(self._starts, offset) - 1
+
+    def view(self, index: int) -> memoryview:
+        """A buffer's bytes."""
         with self._lock:
+            return self._buffers[index].cast("B")
+
+    def start(self, index: int) -> int:
+        """Where a buffer's bytes begin in the bulk stream."""
+        return self._starts[index]
+
+    def filled(self, index: int, size_bytes: int) -> None:
+        """So much of a buffer was filled."""
+        with self._lock:
+            self._missing[index] -= size_bytes
             self._done += size_bytes
-            self._progress(self._done, self._total)
+            if not self._missing[index] and self._complete is not None:
+                self._complete(index)
+
+    def show_progress(self) -> None:
+        """Tells whoever wanted to know."""
+        if self._progress is not None:
+            with self._lock:
+                self._progress(self._done, self.total)
 
 
 class _Range:
     """Bytes start to end of the bulk stream, on their way into the buffers."""
 
-    def __init__(self, fetch: StreamFetch, views: Sequence[memoryview], start: int, end: int, count: _Counter) -> None:
+    def __init__(self, fetch: StreamFetch, targets: _Targets, start: int, end: int) -> None:
         self._fetch = fetch
         self._next = start
         self._end = end
-        self._targets = _slice(views, start, end)
-        self._count = count
+        self._targets = targets
+        self._index = -1  # of the buffer that is being filled
+        self._view = memoryview(b"")
         self._stream: Optional[ServerStream] = None
         self._closed = False
 
@@ -251,18 +297,19 @@ class _Range:
         self._place(data[: self.size])
 
     def _place(self, data: memoryview) -> None:
-        size = len(data)
         while data:
-            target = self._targets[-1]
-            count = min(len(data), len(target))
-            target[:count] = data[:count]
+            index = self._targets.index_at(self._next)
+            if index != self._index:
+                self._index, self._view = index, self._targets.view(index)
+            at = self._next - self._targets.start(index)
+            count = min(len(data), len(self._view) - at)
+            self._view[at : at + count] = data[:count]
             data = data[count:]
-            if count == len(target):
-                self._targets.pop()
-            else:
-                self._targets[-1] = target[count:]
-        self._next += size
-        self._count.add(size)
+            self._next += count
+            if at + count == len(self._view):
+                self._index, self._view = -1, memoryview(b"")
+            self._targets.filled(index, count)
+        self._targets.show_progress()
 
 
 def _read_all(ranges: Sequence[_Range], first: ServerStream) -> None:
@@ -285,18 +332,6 @@ def _read_all(ranges: Sequence[_Range], first: ServerStream) -> None:
         thread.join()
     if errors:
         raise errors[0]
-
-
-def _slice(views: Sequence[memoryview], start: int, end: int) -> List[memoryview]:
-    """What of the views belongs to these bytes of them all, the last first."""
-    slices = []
-    at = 0
-    for view in views:
-        piece = view[max(0, start - at) : max(0, end - at)]
-        if len(piece):
-            slices.append(piece)
-        at += len(view)
-    return slices[::-1]
 
 
 def _internal(message: str) -> SconceError:

@@ -67,6 +67,7 @@ def upload(
     manifest_bytes: bytes,
     storages: Sequence[memoryview],
     *,
+    sizes: Optional[Sequence[int]] = None,
     progress: Optional[Progress] = None,
     stall_timeout: Optional[float] = None,
     part: int = 0,
@@ -76,7 +77,9 @@ def upload(
     """Stores a version, or this rank's part of it, and commits it.
 
     header: a `sconce.v1.PushHeader`; ranks of one upload give the same.
-    manifest_bytes, storages: the encoded manifest, and the bytes of its bulk storages in its order.
+    manifest_bytes, storages: the encoded manifest, and the bytes of its bulk storages in its order. An item of `storages` is asked for when its turn comes,
+    and kept while it waits, so that one that makes host copies of a GPU's memory holds few of them.
+    sizes: of the storages, so that they are not asked for it.
     progress: called on this thread with what is with the server of the part's bytes, and how many there are.
     upload_id: what ranks join by; a random one when empty. With the same id an interrupted upload goes on in another process.
 
@@ -84,7 +87,7 @@ def upload(
     upload_part() and commit(), with a barrier between the last two. Errors: those of the calls; UnavailableError when the server stays away.
     """
     opened = begin(connection, header, upload_id=upload_id, expected_parts=expected_parts)
-    sending = PartUpload(opened.name, part, manifest_bytes, storages, progress)
+    sending = PartUpload(opened.name, part, manifest_bytes, storages, sizes, progress)
     if not opened.checkpoint:
         _send_part(connection, sending, opened, stall_timeout)
     return sending.outcome(commit(connection, opened.name))
@@ -106,11 +109,12 @@ def upload_part(
     manifest_bytes: bytes,
     storages: Sequence[memoryview],
     *,
+    sizes: Optional[Sequence[int]] = None,
     progress: Optional[Progress] = None,
     stall_timeout: Optional[float] = None,
 ) -> UploadOutcome:
     """Returns when all of a part of the upload of that full name is durable; the outcome has no checkpoint then."""
-    sending = PartUpload(name, part, manifest_bytes, storages, progress)
+    sending = PartUpload(name, part, manifest_bytes, storages, sizes, progress)
     _send_part(connection, sending, None, stall_timeout)
     return sending.outcome(None)
 
@@ -148,12 +152,20 @@ def _send_part(connection: Connection, sending: PartUpload, known: Optional[Any]
 class PartUpload:
     """One part on its way to the server, over as many streams as it takes. Not thread-safe; borrows the storages."""
 
-    def __init__(self, name: str, part: int, manifest_bytes: bytes, storages: Sequence[memoryview], progress: Optional[Progress] = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        part: int,
+        manifest_bytes: bytes,
+        storages: Sequence[memoryview],
+        sizes: Optional[Sequence[int]] = None,
+        progress: Optional[Progress] = None,
+    ) -> None:
         self.name = name
         self.part = part
         self.manifest_bytes = manifest_bytes
-        self.storages = [storage.cast("B") for storage in storages]
-        self.plan = ChunkPlan([len(storage) for storage in self.storages])
+        self.storages = storages
+        self.plan = ChunkPlan(sizes if sizes is not None else [storage.nbytes for storage in storages])
         self.sent_chunks: Set[int] = set()
         self.sent_bytes = 0
         self._progress = progress
@@ -204,7 +216,7 @@ class _Conversation:
         self._part = part
         self._plan = part.plan
         self._dialog = dialog
-        self._window: Dict[int, Chunk] = {}
+        self._window: Dict[int, memoryview] = {}
         self._window_bytes = 0
         self._questions = v1.UploadChunksRequest()  # proposals and proofs that wait to be sent
         self._proposed_bytes = 0  # that its proposals stand for
@@ -245,16 +257,20 @@ class _Conversation:
         self._part.show_progress(self._done_bytes)
 
     def _view(self, chunk: Chunk) -> memoryview:
-        return self._part.storages[chunk.storage][chunk.start : chunk.start + chunk.size_bytes]
+        view = self._part.storages[chunk.storage].cast("B")[chunk.start : chunk.start + chunk.size_bytes]
+        if len(view) != chunk.size_bytes:
+            raise make_error("INTERNAL", "INTERNAL_ERROR", f"storage {chunk.storage} ends before byte {chunk.start + chunk.size_bytes}")
+        return view
 
     def _propose(self, chunk: Chunk) -> None:
         while self._window and (len(self._window) >= _WINDOW_CHUNKS or self._window_bytes + chunk.size_bytes > _WINDOW_BYTES):
             self._handle_answer(wait=True)
-        fingerprint = xxhash.xxh3_128_digest(self._view(chunk))
+        view = self._view(chunk)
+        fingerprint = xxhash.xxh3_128_digest(view)
         self._questions.proposals.add(chunk=chunk.number, size_bytes=chunk.size_bytes, xxh3=fingerprint)
         self._proposed_bytes += chunk.size_bytes
         self._window_bytes += chunk.size_bytes
-        self._window[chunk.number] = chunk
+        self._window[chunk.number] = view
         if len(self._questions.proposals) >= _PROPOSALS_PER_MESSAGE or self._proposed_bytes >= _BYTES_PER_PROPOSALS:
             self._flush_questions()
         self._handle_answer(wait=False)
@@ -276,23 +292,23 @@ class _Conversation:
             self._flush_questions()
 
     def _obey(self, number: int, action: int) -> None:
-        chunk = self._window.get(number)
-        if chunk is None:
+        view = self._window.get(number)
+        if view is None:
             raise make_error("INTERNAL", "INTERNAL_ERROR", f"the server gave a verdict on chunk {number}, which it was not asked about")
         if action == _PROVE:
-            self._questions.proofs.add(chunk=number, sha256=hashlib.sha256(self._view(chunk)).digest())
+            self._questions.proofs.add(chunk=number, sha256=hashlib.sha256(view).digest())
             return
         if action == _SEND:
             self._part.sent_chunks.add(number)
-            for message in self._data.add(number, self._view(chunk)):
+            for message in self._data.add(number, view):
                 self._send_data(message)
         elif action == _HAVE:
             self._plan.settle(number)
         else:
             raise make_error("INTERNAL", "INTERNAL_ERROR", "the server gave a verdict that this client does not know; use a newer one")
         del self._window[number]
-        self._window_bytes -= chunk.size_bytes
-        self._done_bytes += chunk.size_bytes
+        self._window_bytes -= len(view)
+        self._done_bytes += len(view)
         self._part.show_progress(self._done_bytes)
 
     def _send(self, message: bytes) -> None:
