@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Unio
 from sconce import _refs, _watch
 from sconce._connection import Connection
 from sconce._info import CheckpointInfo, RunInfo, TreeEntry, from_expiry
+from sconce._progress import Wanted as Progress
 from sconce._proto import v1
 
 Selector = Union[str, int]  # a version number, "latest", "best" or an alias
@@ -33,6 +34,62 @@ class Run:
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return type(self), (self._connection, self._ref)
+
+    def save(
+        self,
+        obj: Any,
+        *,
+        step: Optional[int] = None,
+        epoch: Optional[int] = None,
+        metrics: Optional[Mapping[str, Any]] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        aliases: Sequence[str] = (),
+        pinned: bool = False,
+        expire: Union[None, datetime.datetime, datetime.timedelta] = None,
+        progress: Progress = None,
+    ) -> CheckpointInfo:
+        """Saves what torch.save would take, tensors anywhere in dicts and lists of plain values, as a new version. Makes the run when there is none.
+
+        Only what the server does not have is sent. A server that restarts meanwhile is waited for. Tensors must not change until it returns.
+
+        step, epoch, metrics: by default the object's own, of its keys `step` or `global_step`, `epoch`, `loss`, `metrics`.
+        aliases: set to the new version afterwards. expire: a moment, or a time from now.
+        progress: None for a bar where somebody looks at it, False, True, or a callable that gets (bytes done, bytes in all).
+
+        Returns the version, with `uploaded_bytes`. InvalidArgumentError for what cannot be stored, naming the places, before anything is sent;
+        ResourceExhaustedError (DISK_FULL); UnavailableError when the server stays away.
+        """
+        from sconce import _saving  # pylint: disable=import-outside-toplevel
+
+        about = _saving.About(step, epoch, metrics, labels, tuple(aliases), pinned, expire)
+        return _saving.save(self._connection, self._ref, obj, about, progress)
+
+    def load(
+        self,
+        selector: Selector = "latest",
+        *,
+        map_location: Any = None,
+        dtype: Any = None,
+        only: Union[None, str, Sequence[str]] = None,
+        exclude: Union[None, str, Sequence[str]] = None,
+        branch: str = "",
+        progress: Progress = None,
+    ) -> Any:
+        """Loads a version as torch.load would: what was saved, with ties, views and classes as they were. No code of the checkpoint's is run.
+
+        map_location: all that torch.load takes. dtype: what floats become on the way, for all ("bfloat16" or torch.bfloat16) or by patterns ({"/model/**":
+        "float16"}). branch: the path of the node to be returned in place of the whole, e.g. "/model_state_dict". only, exclude: patterns of paths of tensors,
+        from there on, e.g. "/layer1.*"; others are not sent. progress: see save.
+
+        NotFoundError: as get, and PATH_NOT_FOUND; PreconditionError (CHECKPOINT_OPAQUE); DataLossError; InvalidArgumentError (DEVICE_INVALID, CAST_INVALID,
+        PATTERN_INVALID, FILE_UNSUPPORTED for what this PyTorch lacks).
+        """
+        from sconce import _loading  # pylint: disable=import-outside-toplevel
+
+        ref = _refs.Ref(self._ref.project, self._ref.run, _refs.check_selector(str(selector)))
+        return _loading.load(
+            self._connection, ref, map_location=map_location, dtype=dtype, only=only, exclude=exclude, branch=branch, progress=progress
+        )
 
     def info(self) -> RunInfo:
         """What the server says about the run. NotFoundError."""
