@@ -2,10 +2,10 @@
 
 import concurrent.futures
 import multiprocessing
-import os
 import pickle
 import subprocess
 import sys
+import textwrap
 import threading
 
 import between
@@ -209,34 +209,51 @@ class TestTls:
                 list(sconce.connect(secure.target, retries=1, **options).runs())
 
 
+def in_a_process_of_its_own(server, body):
+    """Runs code with a connected `client` where nobody else uses gRPC: its servers and running streams do not take part in forks."""
+    lines = [
+        "import os, sys, sconce",
+        "def in_a_fork(work):",
+        "    child = os.fork()",
+        "    if child == 0:",
+        "        try:",
+        "            work()",
+        "            os._exit(0)",
+        "        finally:",
+        "            os._exit(1)",
+        "    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])",
+        "client = sconce.connect(sys.argv[1])",
+        'assert list(client.runs("nothing")) == []',
+        textwrap.dedent(body),
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines), server.target], cwd=SOURCE / "client/python", check=True, timeout=120)
+
+
 class TestProcesses:
     def test_a_fork_has_a_channel_of_its_own(self, server):
         """As in a DataLoader's workers; parent and child go on using the same client."""
-        client = sconce.connect(server.target)
-        assert list(client.runs("nothing")) == []
-        parents = client._connection._channel._channel
-        for _ in range(3):
-            child = os.fork()
-            if child == 0:
-                try:
-                    held = client._connection._channel
-                    clean = held._channel is None and parents in sconce._channel._of_parents
-                    os._exit(0 if list(client.runs("nothing")) == [] and clean and held._channel is not parents else 1)
-                finally:
-                    os._exit(2)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-            assert list(client.runs("nothing")) == [] and client._connection._channel._channel is parents
+        in_a_process_of_its_own(
+            server,
+            """
+            parents = client._connection._channel._channel
+            def child():
+                held = client._connection._channel
+                assert held._channel is None and parents in sconce._channel._of_parents
+                assert list(client.runs("nothing")) == [] and held._channel is not parents
+            for _ in range(5):
+                assert in_a_fork(child) == 0
+                assert list(client.runs("nothing")) == [] and client._connection._channel._channel is parents
+            """,
+        )
 
     def test_a_fork_while_another_thread_makes_the_channel(self, server):
-        client = sconce.connect(server.target)
-        with client._connection._channel._lock:  # held by a thread that the child does not have
-            child = os.fork()
-            if child == 0:
-                try:
-                    os._exit(0 if list(client.runs("nothing")) == [] else 1)
-                finally:
-                    os._exit(2)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        in_a_process_of_its_own(
+            server,
+            """
+            with client._connection._channel._lock:  # held by a thread that the child does not have
+                assert in_a_fork(lambda: list(client.runs("nothing"))) == 0
+            """,
+        )
 
     def test_copies_by_pickle(self, server):
         client = sconce.connect(server.target, project="vision", token="t", timeout=7)
