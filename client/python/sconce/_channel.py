@@ -1,7 +1,14 @@
 """One gRPC channel per process, made when it is first needed.
 
 A channel does not survive a fork: its threads stay behind, and the child shares its socket. So a child (a DataLoader's worker, say) makes a channel of its
-own, and never touches its parent's, not even to close it.
+own, and never touches its parent's, not even to close it. gRPC sets limits to that:
+
+* While a call is under way in another thread it does not prepare for the fork, and a child that uses it shares its parent's epoll set: the parent then
+  crashes (seen with 1.51).
+* Older releases prepare for a fork by joining a thread that may wait for the fork to be over: the parent then hangs (seen with 1.51, soon after a call,
+  on a busy machine; never with 1.85). There the preparation is turned off, unless GRPC_ENABLE_FORK_SUPPORT says otherwise; without it a child hangs.
+
+A parent that hangs is worse than a child that must be spawned. So where a child cannot use gRPC it is told so.
 """
 
 from __future__ import annotations
@@ -19,6 +26,42 @@ from sconce._version import __version__
 _MAX_RECEIVE_BYTES = 64 << 20
 
 
+_NOT_AFTER_FORK = (
+    "gRPC cannot be used in this process: it was forked from one that was calling a Sconce server in another thread, or in which this release of gRPC was in "
+    'use already; fork before the first call, or spawn processes instead (multiprocessing_context="spawn")'
+)
+_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+_FIRST_THAT_FORKS = (1, 80)
+
+
+class CallsUnderWay:
+    """How many calls of this package go on in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self.at_fork = 0  # how many went on in the parent when this process was forked
+
+    def begin(self) -> None:
+        """One more."""
+        with self._lock:
+            self._count += 1
+
+    def end(self) -> None:
+        """One less."""
+        with self._lock:
+            self._count -= 1
+
+    def forked(self) -> None:
+        """In a child, which has none of them."""
+        self._lock = threading.Lock()
+        self.at_fork = max(self.at_fork, self._count)
+        self._count = 0
+
+
+calls_under_way = CallsUnderWay()
+
+
 class ProcessChannel:
     """The channel of this process. Thread-safe."""
 
@@ -30,7 +73,9 @@ class ProcessChannel:
         _all.add(self)
 
     def get(self) -> Any:
-        """The channel, not necessarily connected. ValueError after close()."""
+        """The channel, not necessarily connected. ValueError after close(); RuntimeError in a child that cannot have one."""
+        if calls_under_way.at_fork or (_of_parents and not _forks_are_prepared()):
+            raise RuntimeError(_NOT_AFTER_FORK)
         with self._lock:
             if self._closed:
                 raise ValueError("this client is closed")
@@ -64,6 +109,7 @@ _of_parents: List[Any] = []  # kept, for a channel that is collected closes itse
 
 
 def _forget_all() -> None:
+    calls_under_way.forked()
     for channel in list(_all):
         channel._forget()  # pylint: disable=protected-access
 
@@ -86,7 +132,16 @@ def _channel_arguments() -> List[Tuple[str, Any]]:
     ]
 
 
+def _forks_are_prepared() -> bool:
+    wanted = os.environ.get(_FORK_SUPPORT)
+    if wanted is not None:
+        return wanted.lower() in ("1", "true", "yes", "y")
+    return tuple(int(part) for part in grpc.__version__.split(".")[:2]) >= _FIRST_THAT_FORKS
+
+
 def _make_channel(options: Options) -> Any:
+    if not _forks_are_prepared():
+        os.environ[_FORK_SUPPORT] = "0"  # read with the first channel of the process
     if not options.tls:
         return grpc.insecure_channel(options.target, options=_channel_arguments())
     credentials = grpc.ssl_channel_credentials(options.root_certificates, options.private_key, options.certificate_chain)

@@ -7,7 +7,7 @@ from typing import Any, Iterable, List, Optional, Tuple
 
 import grpc
 
-from sconce._channel import ProcessChannel
+from sconce._channel import ProcessChannel, calls_under_way
 from sconce._dialog import Dialog
 from sconce._errors import from_rpc_error
 from sconce._options import Options
@@ -47,10 +47,13 @@ class Connection:
         retrying = Retrying(retry or self.options.retry)
         while True:
             send = self._channel.get().unary_unary(what.path, request_serializer=what.encode, response_deserializer=what.decode)
+            calls_under_way.begin()
             try:
                 return send(request, timeout=timeout or self.options.timeout, metadata=self._metadata())
             except grpc.RpcError as error:
                 failure = from_rpc_error(error, self.options.target)
+            finally:
+                calls_under_way.end()
             if not repeatable:
                 raise failure
             retrying.wait(failure)

@@ -13,6 +13,7 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 import grpc
 
+from sconce._channel import calls_under_way
 from sconce._errors import SconceError, from_rpc_error
 from sconce._stream import stalled
 
@@ -32,7 +33,9 @@ class Dialog:
         self._half_closed = False
         self._over = False
         self._error: Optional[SconceError] = None
+        self._closed = False  # of the holder's thread
         self._moves = 0  # messages taken, by gRPC or from the server
+        calls_under_way.begin()
         self._call = start(self._outgoing())
         self._reader = threading.Thread(target=self._read, name="sconce-dialog", daemon=True)
         self._reader.start()
@@ -74,6 +77,9 @@ class Dialog:
         if not self._over:
             self._call.cancel()
         self._reader.join()
+        if not self._closed:
+            self._closed = True
+            calls_under_way.end()
 
     def __enter__(self) -> Dialog:
         return self

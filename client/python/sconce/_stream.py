@@ -8,6 +8,7 @@ from typing import Any, Iterator, Optional
 
 import grpc
 
+from sconce._channel import calls_under_way
 from sconce._errors import SconceError, from_rpc_error, make_error
 
 
@@ -23,6 +24,9 @@ class ServerStream:
         self._call = call
         self._target = target
         self._stall_timeout = stall_timeout
+        self._lock = threading.Lock()
+        self._closed = False  # guarded by _lock
+        calls_under_way.begin()
         self._watch = _Watch(call.cancel, stall_timeout) if stall_timeout else None
 
     def __iter__(self) -> Iterator[Any]:
@@ -44,9 +48,14 @@ class ServerStream:
 
     def close(self) -> None:
         """Ends the call. May be called again, also by another thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         if self._watch is not None:
             self._watch.stop()
         self._call.cancel()
+        calls_under_way.end()
 
     def __enter__(self) -> ServerStream:
         return self

@@ -190,6 +190,9 @@ class PartUpload:
             if answer is None:
                 break
             self.plan.settle_ranges(answer.durable_chunks)
+            for verdict in answer.verdicts:  # that came when the call was over already
+                if verdict.action == _HAVE and 0 <= verdict.chunk < self.plan.chunk_count:
+                    self.plan.settle(verdict.chunk)
         dialog.finish()
         if self.plan.settled_chunks != self.plan.chunk_count:
             durable = f"{self.plan.settled_chunks} of {self.plan.chunk_count}"

@@ -1,11 +1,8 @@
-"""Manifests and bulk streams for tests of the transport, which know nothing of the codec: the server itself makes the manifests."""
-
-import io
+"""Manifests and bulk streams for tests of the transport."""
 
 import numpy
-import torch
-from sconce import _fetch
-from sconce._chunks import CHUNK_BYTES
+from sconce import _fetch, _upload
+from sconce._capture import capture
 from sconce._connection import Connection
 from sconce._options import resolve
 from sconce._proto import v1
@@ -19,23 +16,21 @@ def header(run, **checkpoint):
     return v1.PushHeader(parent=f"projects/default/runs/{run}", checkpoint=checkpoint)
 
 
-def manifest_of(server, tmp_path, *sizes, first_key=0):
-    """The manifest of a checkpoint with storages of these sizes, all larger than 1 KiB."""
-    file = io.BytesIO()
-    torch.save({f"t{i}": torch.zeros(size, dtype=torch.uint8) for i, size in enumerate(sizes, first_key)}, file)
-    path = tmp_path / "shape.pt"
-    path.write_bytes(file.getvalue())
-    server.sconce("push", path, "shapes")
-    with _fetch.begin_fetch(connect(server.target), "projects/default/runs/shapes/checkpoints/latest") as fetch:
-        assert fetch.header.bulk_bytes == sum(sizes)
-        return without_chunk_table(fetch.manifest_bytes, sizes)
+def manifest_of(server, *sizes, first_key=0):
+    """The manifest of a checkpoint with storages of these sizes, all larger than 1 KiB. The server then has the run `shapes`, with zeros."""
+    captured = capture({f"t{i}": zeros(size) for i, size in enumerate(sizes, first_key)})
+    assert [len(storage) for storage in captured.storages] == list(sizes)
+    _upload.upload(connect(server.target), header("shapes"), captured.manifest_bytes, captured.storages)
+    return captured.manifest_bytes
 
 
-def without_chunk_table(manifest, sizes):
-    """As it is uploaded (docs/formats/manifest.md)."""
-    table = 48 * sum(-(-size // CHUNK_BYTES) for size in sizes)
-    flags = manifest[8] & ~2
-    return manifest[:8] + bytes([flags]) + manifest[9 : len(manifest) - table]
+def zeros(size):
+    """A tensor, or where there is no PyTorch an array."""
+    try:
+        import torch  # pylint: disable=import-outside-toplevel
+    except ImportError:
+        return numpy.zeros(size, numpy.uint8)
+    return torch.zeros(size, dtype=torch.uint8)
 
 
 def random_storages(*sizes, seed=0):

@@ -209,7 +209,7 @@ class TestTls:
                 list(sconce.connect(secure.target, retries=1, **options).runs())
 
 
-def in_a_process_of_its_own(server, body):
+def in_a_process_of_its_own(server, body, calls=True):
     """Runs code with a connected `client` where nobody else uses gRPC: its servers and running streams do not take part in forks."""
     lines = [
         "import os, sys, sconce",
@@ -222,8 +222,13 @@ def in_a_process_of_its_own(server, body):
         "        finally:",
         "            os._exit(1)",
         "    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])",
+        "def is_refused(client):",
+        "    try:",
+        "        list(client.runs())",
+        "    except RuntimeError as error:",
+        "        return 'gRPC cannot be used in this process' in str(error)",
         "client = sconce.connect(sys.argv[1])",
-        'assert list(client.runs("nothing")) == []',
+        *(['assert list(client.runs("nothing")) == []'] if calls else []),
         textwrap.dedent(body),
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines), server.target], cwd=SOURCE / "client/python", check=True, timeout=120)
@@ -231,7 +236,7 @@ def in_a_process_of_its_own(server, body):
 
 class TestProcesses:
     def test_a_fork_has_a_channel_of_its_own(self, server):
-        """As in a DataLoader's workers; parent and child go on using the same client."""
+        """As in a DataLoader's workers; parent and child go on using the same client. Where gRPC cannot do that, the child is told."""
         in_a_process_of_its_own(
             server,
             """
@@ -239,19 +244,47 @@ class TestProcesses:
             def child():
                 held = client._connection._channel
                 assert held._channel is None and parents in sconce._channel._of_parents
-                assert list(client.runs("nothing")) == [] and held._channel is not parents
+                if sconce._channel._forks_are_prepared():
+                    assert list(client.runs("nothing")) == [] and held._channel is not parents
+                else:
+                    assert is_refused(client)
             for _ in range(5):
                 assert in_a_fork(child) == 0
                 assert list(client.runs("nothing")) == [] and client._connection._channel._channel is parents
             """,
         )
 
+    def test_a_fork_before_the_first_call(self, server):
+        in_a_process_of_its_own(server, """assert in_a_fork(lambda: list(client.runs("nothing"))) == 0""", calls=False)
+
     def test_a_fork_while_another_thread_makes_the_channel(self, server):
         in_a_process_of_its_own(
             server,
             """
-            with client._connection._channel._lock:  # held by a thread that the child does not have
-                assert in_a_fork(lambda: list(client.runs("nothing"))) == 0
+            held = client._connection._channel
+            with held._lock, sconce._channel.calls_under_way._lock:  # by a thread that the child does not have
+                assert in_a_fork(lambda: held._lock.acquire(timeout=10) and sconce._channel.calls_under_way._lock.acquire(timeout=10) or os._exit(3)) == 0
+            """,
+        )
+
+    def test_a_fork_while_a_call_is_under_way(self, server):
+        """The child keeps away from gRPC, for its parent would crash; the parent and its watch go on."""
+        bulk.manifest_of(server)  # makes the run
+        in_a_process_of_its_own(
+            server,
+            """
+            import threading
+            versions = client.run("shapes").watch()
+            watching = threading.Thread(target=lambda: list(versions), daemon=True)
+            watching.start()
+            while not sconce._channel.calls_under_way._count:
+                pass
+            for _ in range(5):
+                assert in_a_fork(lambda: is_refused(client) or os._exit(3)) == 0
+                assert list(client.runs("nothing")) == [] and watching.is_alive()
+            client.close()
+            watching.join()
+            assert sconce._channel.calls_under_way._count == 0
             """,
         )
 

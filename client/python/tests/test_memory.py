@@ -45,7 +45,7 @@ print(status("VmHWM") - before)
 
 
 def test_of_a_fetch_and_of_an_upload(server, tmp_path, run_name):
-    manifest = bulk.manifest_of(server, tmp_path, SIZE)
+    manifest = bulk.manifest_of(server, SIZE)
     (tmp_path / "manifest").write_bytes(manifest)
     storages = bulk.random_storages(SIZE)
     name = _upload.upload(bulk.connect(server.target), bulk.header(run_name), manifest, storages).checkpoint.name

@@ -13,9 +13,9 @@ from sconce import _upload
 
 
 @pytest.fixture(scope="module")
-def empty(server, tmp_path_factory):
+def empty(server):
     """The manifest of an empty dict."""
-    return bulk.manifest_of(server, tmp_path_factory.mktemp("shape"))
+    return bulk.manifest_of(server)
 
 
 @pytest.fixture
@@ -217,12 +217,12 @@ def test_a_watch_ends_with_its_loop(run, save):
         run.watch(1)
 
 
-def test_a_watch_outlives_its_server(new_server, tmp_path):
+def test_a_watch_outlives_its_server(new_server):
     server = new_server().start()
     address = server.target
     server.flags = ["--listen", address]
     client = sconce.connect(address)
-    empty = bulk.manifest_of(server, tmp_path)
+    empty = bulk.manifest_of(server)
     save = lambda: _upload.upload(client._connection, bulk.header("r"), empty, [])  # noqa: E731
     save()
     watching = Watching(client.run("r"))
@@ -237,10 +237,10 @@ def test_a_watch_outlives_its_server(new_server, tmp_path):
     assert watching.next() == 3
 
 
-def test_a_watch_has_patience_only_for_so_long(new_server, tmp_path):
+def test_a_watch_has_patience_only_for_so_long(new_server):
     server = new_server().start()
     client = sconce.connect(server.target)
-    _upload.upload(client._connection, bulk.header("r"), bulk.manifest_of(server, tmp_path), [])
+    _upload.upload(client._connection, bulk.header("r"), bulk.manifest_of(server), [])
     watching = Watching(client.run("r"), patience=0.0)
     assert watching.next() == 1
     server.kill()

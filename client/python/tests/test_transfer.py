@@ -13,8 +13,8 @@ SIZES = (3 * CHUNK_BYTES + 5, 1025, 2 * CHUNK_BYTES, 7 * MIB, 1500, 1501)
 
 
 @pytest.fixture(scope="module")
-def manifest(server, tmp_path_factory):
-    return bulk.manifest_of(server, tmp_path_factory.mktemp("shape"), *SIZES)
+def manifest(server):
+    return bulk.manifest_of(server, *SIZES)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_an_upload_of_the_same_id_is_one_version(connection, manifest, run_name)
     assert again.checkpoint.version == first.checkpoint.version == 1 and again.sent_bytes == 0
 
 
-def test_a_checkpoint_without_bulk(server, connection, tmp_path, run_name):
-    small = bulk.manifest_of(server, tmp_path)
+def test_a_checkpoint_without_bulk(server, connection, run_name):
+    small = bulk.manifest_of(server)
     outcome = _upload.upload(connection, bulk.header(run_name), small, [])
     whole, header = bulk.fetch_all(connection, outcome.checkpoint.name)
     assert whole == b"" and header.checkpoint.version == 1 and outcome.bulk_bytes == 0
