@@ -100,9 +100,15 @@ class Run:
         answer = self._connection.call(f"{_SERVICE}/GetCheckpoint", v1.GetCheckpointRequest(name=self._checkpoint(selector)))
         return CheckpointInfo.from_message(answer)
 
-    def list(self) -> Iterator[CheckpointInfo]:
-        """All versions, newest first; fetched page by page. NotFoundError."""
-        for page in self._connection.pages(f"{_SERVICE}/ListCheckpoints", v1.ListCheckpointsRequest(parent=self.name, page_size=1000)):
+    def list(self, filter: str = "", order_by: str = "") -> Iterator[CheckpointInfo]:  # pylint: disable=redefined-builtin
+        """All versions or those that a filter takes, newest first or in another order; fetched page by page.
+
+        filter: e.g. 'metrics.loss < 0.3 AND labels.stage = "final"'; the grammar is at ListCheckpointsRequest in checkpoint_service.proto. order_by: "version",
+        "create_time", "epoch", "step" or "metrics.NAME", with " desc" behind it for descending; versions that lack it are not listed.
+        NotFoundError; InvalidArgumentError (FILTER_INVALID, naming the place).
+        """
+        request = v1.ListCheckpointsRequest(parent=self.name, page_size=1000, filter=filter, order_by=order_by)
+        for page in self._connection.pages(f"{_SERVICE}/ListCheckpoints", request):
             yield from map(CheckpointInfo.from_message, page.checkpoints)
 
     def delete(self, selector: Selector, *, force: bool = False, allow_missing: bool = False, etag: str = "") -> None:

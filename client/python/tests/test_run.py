@@ -57,6 +57,17 @@ def test_lists_are_of_any_length(run, save):
     assert [len(page.checkpoints) for page in pages] == [2, 2, 1]
 
 
+def test_lists_of_some_in_another_order(run, save):
+    for step, loss in [(10, 0.5), (20, 0.1), (30, 0.3), (40, 0.9)]:
+        save(step=step, metrics={"loss": loss})
+    save()
+    assert [info.version for info in run.list("metrics.loss < 0.6 AND step > 10")] == [3, 2]
+    assert [info.version for info in run.list(order_by="metrics.loss")] == [2, 3, 1, 4]
+    with pytest.raises(sconce.InvalidArgumentError) as error:
+        list(run.list("loss << 3"))
+    assert error.value.reason == "FILTER_INVALID"
+
+
 def test_what_is_not_there(run, save):
     with pytest.raises(KeyError) as error:
         run.get()
