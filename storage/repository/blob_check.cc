@@ -104,8 +104,21 @@ absl::StatusOr<int64_t> BlobCheck::CheckFooter(const blob::Trailer& trailer) {
     Log(Severity::kError, "footer_damaged",
         {{"blob", id_.Hex()}, {"reason", std::string(ToStd(footer.status().message()))}});
   }
+  SCONCE_RETURN_IF_ERROR(AskForRepair());
   SCONCE_RETURN_IF_ERROR(FindRows());
   return size;
+}
+
+// The collector writes the blob anew, unless its manifest is damaged too.
+absl::Status BlobCheck::AskForRepair() {
+  SCONCE_ASSIGN_OR_RETURN(const auto record,
+                          ReadRecord<records::BlobRecord>(*store_.catalog, catalog::BlobKey(id_.project_uid, id_.id)));
+  if (!record) return absl::OkStatus();
+  catalog::ChangeSet change;
+  change.conditions.push_back(record->Unchanged());
+  change.puts.emplace_back(catalog::SuspectBlobKey(id_.project_uid, id_.id), RawId(id_));
+  const absl::Status applied = store_.catalog->Apply(change).status();
+  return catalog::FailedConditionKey(applied) ? absl::OkStatus() : applied;  // removed meanwhile
 }
 
 absl::StatusOr<int64_t> BlobCheck::CheckManifest() {

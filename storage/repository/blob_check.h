@@ -57,6 +57,7 @@ class BlobCheck {
   absl::StatusOr<ByteSpan> ReadRange(int64_t offset, int64_t size_bytes, blob::AlignedBuffer& buffer) const;
   absl::Status ReadTrailer(blob::Trailer& trailer);
   absl::StatusOr<int64_t> CheckFooter(const blob::Trailer& trailer);
+  absl::Status AskForRepair();
   absl::StatusOr<int64_t> CheckManifest();
   // All chunks the catalog places in this blob, when the table cannot say.
   absl::Status FindRows();

@@ -38,6 +38,16 @@ absl::Status VisitLiveChunks(const catalog::CatalogReader& reader, const blob::B
 // be read.
 absl::StatusOr<bool> AnyChunkIn(const catalog::CatalogReader& reader, const blob::BlobId& id);
 
+// The footer that a blob should have, made from what the catalog says, for one whose own cannot be read. `view` points
+// into the blob and into `record`.
+struct KnownFooter {
+  blob::FooterView view;
+  std::shared_ptr<const std::string> record;
+};
+// `owned`: its owner lives. CHUNK_CORRUPT when the owner's manifest is damaged too, or stands elsewhere.
+absl::StatusOr<KnownFooter> FooterByCatalog(const catalog::CatalogReader& reader, const blob::Blob& blob,
+                                            const records::BlobRecord& record, bool owned);
+
 // Bytes of the footer without its chunk table: header, manifest and record.
 int64_t FooterBytes(const blob::FooterView& footer);
 

@@ -1,5 +1,6 @@
 #include "storage/repository/blob_sweeper.h"
 
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -30,15 +31,16 @@ absl::Status BlobSweeper::Look(const std::string& key, const std::string& value,
   catalog::ChangeSet change;
   change.conditions.push_back({key, value});  // nothing more was dropped from it since
   change.deletes.push_back(key);
-  bool garbage = false;
+  bool garbage = false, damaged_footer = false;
   if (record) {
-    SCONCE_ASSIGN_OR_RETURN(garbage, Judge(id, *record, change));
+    SCONCE_ASSIGN_OR_RETURN(garbage, Judge(id, *record, damaged_footer, change));
   }
   const absl::Status applied = store_.catalog->Apply(change).status();
   if (catalog::FailedConditionKey(applied)) return absl::OkStatus();  // looked at again in the next pass
   SCONCE_RETURN_IF_ERROR(applied);
   changed_ = true;
   if (!garbage) return absl::OkStatus();
+  if (damaged_footer) store_.integrity.NoteDamagedFooterGone();
   store_.contents.Clear();
   int64_t size_bytes = 0;
   if (const auto blob = store_.blobs->Open(id); blob.ok()) size_bytes = (*blob)->size_bytes();
@@ -49,7 +51,7 @@ absl::Status BlobSweeper::Look(const std::string& key, const std::string& value,
 }
 
 absl::StatusOr<bool> BlobSweeper::Judge(const blob::BlobId& id, const Stored<records::BlobRecord>& record,
-                                        catalog::ChangeSet& change) {
+                                        bool& damaged_footer, catalog::ChangeSet& change) {
   const catalog::CatalogReader& reader = *store_.catalog;
   SCONCE_ASSIGN_OR_RETURN(const OwnerState state, StateOfOwner(reader, record.record));
   if (state == OwnerState::kDying) return false;  // suspect again when the last of its owner goes
@@ -57,30 +59,52 @@ absl::StatusOr<bool> BlobSweeper::Judge(const blob::BlobId& id, const Stored<rec
   change.deletes.push_back(waste_key);
   bool used = state == OwnerState::kLiving;
   const auto blob = store_.blobs->Open(id);
-  const auto footer = blob.ok() ? blob::ReadFooter(**blob) : blob.status();
-  if (footer.ok()) {
-    WastefulBlob waste{id, (*blob)->allocated_bytes(), 0, used ? FooterBytes(*footer) : 0};
-    bool bad = false;
-    SCONCE_RETURN_IF_ERROR(VisitLiveChunks(reader, id, *footer, [&](const LiveChunk& chunk) {
-      used = true;
-      bad = bad || chunk.record.bad();
-      waste.live_bytes += ChunkFootprint(chunk.place.size_bytes);
-      return absl::OkStatus();
-    }));
-    // Bytes known to be bad stay as they are, evidence and the last there is, until they are healed or deleted.
-    if (used && !bad && WasteOf(waste) > 0) {
-      records::WasteRecord found;
-      found.set_allocated_bytes(waste.allocated_bytes);
-      found.set_live_bytes(waste.live_bytes);
-      found.set_footer_bytes(waste.footer_bytes);
-      change.puts.emplace_back(waste_key, found.SerializeAsString());
+  if (!blob.ok()) {
+    if (!used) {
+      SCONCE_ASSIGN_OR_RETURN(used, AnyChunkIn(reader, id));
     }
-  } else if (!used) {
-    Log(Severity::kWarn, "footer_unreadable", {{"blob", id.Hex()}, {"reason", footer.status().ToString()}});
-    SCONCE_ASSIGN_OR_RETURN(used, AnyChunkIn(reader, id));
+  } else {
+    SCONCE_ASSIGN_OR_RETURN(const auto waste, Measure(**blob, record.record, used, damaged_footer));
+    if (waste) change.puts.emplace_back(waste_key, waste->SerializeAsString());
   }
   if (!used) change.deletes.push_back(record.key);
   return !used;
+}
+
+absl::StatusOr<std::optional<records::WasteRecord>> BlobSweeper::Measure(const blob::Blob& blob,
+                                                                         const records::BlobRecord& record, bool& used,
+                                                                         bool& damaged_footer) {
+  const catalog::CatalogReader& reader = *store_.catalog;
+  absl::StatusOr<KnownFooter> footer = KnownFooter();
+  const auto read = blob::ReadFooter(blob);
+  if (read.ok()) {
+    footer->view = *read;
+  } else if (HasReason(read.status(), Reason::DATA_DIR_INCOMPATIBLE)) {
+    used = true;  // a newer build's
+    return std::nullopt;
+  } else {
+    damaged_footer = true;
+    Log(Severity::kWarn, "footer_unreadable", {{"blob", blob.id().Hex()}, {"reason", read.status().ToString()}});
+    footer = FooterByCatalog(reader, blob, record, used);
+    if (HasReason(footer.status(), Reason::CHUNK_CORRUPT)) return std::nullopt;  // a push may bring the manifest
+    SCONCE_RETURN_IF_ERROR(footer.status());
+  }
+  WastefulBlob waste{blob.id(), blob.allocated_bytes(), 0, used ? FooterBytes(footer->view) : 0, damaged_footer};
+  bool bad = false;
+  SCONCE_RETURN_IF_ERROR(VisitLiveChunks(reader, blob.id(), footer->view, [&](const LiveChunk& chunk) {
+    used = true;
+    bad = bad || chunk.record.bad();
+    waste.live_bytes += ChunkFootprint(chunk.place.size_bytes);
+    return absl::OkStatus();
+  }));
+  // Bytes known to be bad stay as they are, evidence and the last there is, until they are healed or deleted.
+  if (!used || bad || (WasteOf(waste) <= 0 && !damaged_footer)) return std::nullopt;
+  records::WasteRecord found;
+  found.set_allocated_bytes(waste.allocated_bytes);
+  found.set_live_bytes(waste.live_bytes);
+  found.set_footer_bytes(waste.footer_bytes);
+  found.set_damaged_footer(damaged_footer);
+  return found;
 }
 
 }  // namespace sconce::repository

@@ -15,7 +15,8 @@
 //   What
 //      the snapshot knows to be bad stays bad. A blob that cannot be read gives places only if the snapshot has them.
 //   5. Objects with a chunk that is nowhere, or known to be bad, are quarantined; a push of the content heals them, as
-//      ever. An object that only the snapshot knows is quarantined for good.
+//      ever. So is an object that only the snapshot knows, without references, since nobody can say which it had; a
+//      push of the same content gives it its manifest and its references again.
 //   6. Runs, names, aliases, deployments, counters: as the snapshot has them, raised above every number seen.
 //
 // Generations and revisions start above whatever the old catalog may have given out (the time in microseconds), so that

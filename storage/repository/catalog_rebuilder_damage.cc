@@ -99,6 +99,7 @@ absl::Status CatalogRebuilder::Quarantine(const catalog::Owner& owner, const std
     if (!module) return absl::OkStatus();
     for (const Digest& chunk : chunks) module->record.add_bad_chunks(chunk.AsKey().data(), chunk.AsKey().size());
     change.puts.emplace_back(module->key, module->record.SerializeAsString());
+    change.puts.emplace_back(catalog::QuarantineKey(owner), "");
     return catalog_.Apply(change).status();
   }
   const std::string key = catalog::CheckpointKey(owner.run_uid, static_cast<int64_t>(owner.number));
@@ -106,6 +107,7 @@ absl::Status CatalogRebuilder::Quarantine(const catalog::Owner& owner, const std
   if (!version) return absl::OkStatus();
   for (const Digest& chunk : chunks) version->record.add_bad_chunks(chunk.AsKey().data(), chunk.AsKey().size());
   change.puts.emplace_back(key, version->record.SerializeAsString());
+  change.puts.emplace_back(catalog::QuarantineKey(owner), "");
   return catalog_.Apply(change).status();
 }
 
@@ -126,6 +128,7 @@ absl::Status CatalogRebuilder::WriteLostOnes() {
           ++run.restored;
           ++report_.versions;
           report_.quarantined.Add(absl::StrCat(NameOf(owner), ": its blob is gone or its footer is damaged"));
+          SCONCE_RETURN_IF_ERROR(writer_.Put(catalog::QuarantineKey(owner), ""));
           return writer_.Put(key, record.SerializeAsString());
         }));
     SCONCE_RETURN_IF_ERROR(ForEach(snapshot_, catalog::ModulePrefix(run_uid),
@@ -138,6 +141,7 @@ absl::Status CatalogRebuilder::WriteLostOnes() {
                                      ++report_.modules;
                                      report_.quarantined.Add(
                                          absl::StrCat(NameOf(owner), ": its blob is gone or its footer is damaged"));
+                                     SCONCE_RETURN_IF_ERROR(writer_.Put(catalog::QuarantineKey(owner), ""));
                                      return writer_.Put(key, record.SerializeAsString());
                                    }));
   }

@@ -8,9 +8,10 @@
 //   3. One synced batch adds the record, the references, the new chunks and everything that names the object.
 //
 // The batch has conditions, so that what it relies on still holds: the run is unchanged; every shared chunk is where it
-// was and good; every new chunk is still unknown. If another push brought a chunk in the meantime, ours is not recorded
-// (those bytes in our blob are dead) and the other one is shared. Chunks are pinned since before they were looked up,
-// so the collector has not dropped any. A refused batch is made again from the newest state.
+// was and good; every new chunk is still unknown; every object that is healed is as it was. If another push brought a
+// chunk in the meantime, ours is not recorded (those bytes in our blob are dead) and the other one is shared. Chunks
+// are pinned since before they were looked up, so the collector has not dropped any. A refused batch is made again from
+// the newest state.
 #include "storage/repository/commit.h"
 
 #include <algorithm>
@@ -22,6 +23,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "storage/repository/chunk_index.h"
+#include "storage/repository/manifest_repair.h"
 #include "storage/repository/quarantine.h"
 
 namespace sconce::repository {
@@ -32,6 +34,7 @@ namespace {
 struct ObjectBatch {
   catalog::ChangeSet change;
   std::vector<RunName> healed;
+  std::vector<RestoredManifest> restored;
   size_t conditions = 0, puts = 0, deletes = 0, log = 0;  // how much of `change` is this part
 
   void Mark() {
@@ -63,8 +66,10 @@ records::ChunkRecord NewChunk(const blob::BlobId& blob, const PlacedChunk& place
 }
 
 absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, const ObjectContents& contents, uint64_t project_uid,
-                                            const catalog::Owner& owner, const records::ManifestLocation& manifest) {
+                                            const catalog::Owner& owner, const records::ManifestLocation& manifest,
+                                            ManifestRepair& repair) {
   ObjectBatch batch;
+  SCONCE_ASSIGN_OR_RETURN(batch.restored, repair.Prepare(contents.replaces));
   std::vector<std::string> keys;
   for (const auto& [digest, placed] : contents.chunks) keys.push_back(catalog::ChunkKey(project_uid, digest));
   SCONCE_ASSIGN_OR_RETURN(auto stored, store.catalog->MultiGet(keys));
@@ -116,8 +121,13 @@ absl::StatusOr<ObjectBatch> MakeObjectBatch(Store& store, const ObjectContents& 
     // Nobody needs the footers of the others, so they have no owner: each lives as long as a chunk in it.
     if (used[b]) batch.change.puts.emplace_back(catalog::BlobKey(project_uid, contents.blobs[b].id), "");
   }
-  if (!healed.empty()) {
-    SCONCE_ASSIGN_OR_RETURN(batch.healed, Heal(store, project_uid, healed, batch.change));
+  if (!batch.restored.empty()) {
+    std::vector<Digest> all;
+    for (const auto& [digest, placed] : contents.chunks) all.push_back(digest);
+    SCONCE_RETURN_IF_ERROR(repair.AddTo(batch.restored, all, batch.change));
+  }
+  if (!healed.empty() || !batch.restored.empty()) {
+    SCONCE_ASSIGN_OR_RETURN(batch.healed, Heal(store, project_uid, healed, batch.restored, batch.change));
   }
   batch.Mark();
   return batch;
@@ -135,26 +145,26 @@ std::vector<blob::FooterChunk> ChunkTable(const PlacedChunks& chunks, size_t blo
 }
 
 absl::StatusOr<records::ManifestLocation> PlaceManifest(blob::BlobWriter& writer, size_t chunk_count,
-                                                        const std::string& manifest) {
+                                                        ByteSpan manifest) {
   SCONCE_ASSIGN_OR_RETURN(const int64_t footer_offset, writer.FooterOffset());
   records::ManifestLocation location;
   location.set_blob_id(RawId(writer.id()));
   location.set_offset(blob::ManifestOffset(footer_offset, chunk_count));
   location.set_size_bytes(static_cast<int64_t>(manifest.size()));
-  const Digest digest = Sha256(AsBytes(manifest));
+  const Digest digest = Sha256(manifest);
   location.set_digest(digest.AsKey().data(), digest.AsKey().size());
   return location;
 }
 
-absl::Status SealBlob(blob::BlobWriter& writer, absl::Span<const blob::FooterChunk> table, const std::string& manifest,
+absl::Status SealBlob(blob::BlobWriter& writer, absl::Span<const blob::FooterChunk> table, ByteSpan manifest,
                       const records::FooterRecord& record) {
   SCONCE_ASSIGN_OR_RETURN(const int64_t footer_offset, writer.FooterOffset());
   const std::string bytes = record.SerializeAsString();
-  return writer.Seal(AsBytes(blob::EncodeFooter(table, AsBytes(manifest), AsBytes(bytes), footer_offset).bytes));
+  return writer.Seal(AsBytes(blob::EncodeFooter(table, manifest, AsBytes(bytes), footer_offset).bytes));
 }
 
 absl::StatusOr<records::ManifestLocation> SealObject(
-    Ingest& ingest, const std::string& manifest,
+    Ingest& ingest, ByteSpan manifest,
     absl::FunctionRef<records::FooterRecord(const records::ManifestLocation&)> make_record) {
   const std::vector<blob::FooterChunk> table = ChunkTable(ingest.chunks(), 0);
   SCONCE_ASSIGN_OR_RETURN(records::ManifestLocation location, PlaceManifest(ingest.writer(), table.size(), manifest));
@@ -165,19 +175,21 @@ absl::StatusOr<records::ManifestLocation> SealObject(
 absl::StatusOr<bool> CommitObject(Store& store, const ObjectContents& contents, uint64_t project_uid,
                                   const catalog::Owner& owner, const records::ManifestLocation& manifest,
                                   absl::FunctionRef<absl::StatusOr<bool>(catalog::ChangeSet&)> finish) {
+  ManifestRepair repair(store, project_uid, contents.manifest, manifest.digest());
   std::optional<ObjectBatch> batch;
   bool undecided = false;
   const absl::StatusOr<bool> committed = RetryOnConflict([&]() -> absl::StatusOr<bool> {
     if (!batch) {
-      SCONCE_ASSIGN_OR_RETURN(batch, MakeObjectBatch(store, contents, project_uid, owner, manifest));
+      SCONCE_ASSIGN_OR_RETURN(batch, MakeObjectBatch(store, contents, project_uid, owner, manifest, repair));
     }
     batch->DropTheRest();
     SCONCE_ASSIGN_OR_RETURN(const bool go_on, finish(batch->change));
     if (!go_on) return false;
     const absl::Status applied = store.catalog->Apply(batch->change).status();
+    undecided = catalog::MayBeApplied(applied);
+    if (applied.ok() || undecided) repair.Keep(batch->restored);
     if (applied.ok()) return true;
     const std::optional<std::string> key = catalog::FailedConditionKey(applied);
-    undecided = catalog::MayBeApplied(applied);
     if (key && batch->Holds(*key)) batch.reset();
     return applied;
   });

@@ -97,6 +97,11 @@ std::vector<CompactionGroup> ChooseBlobs(std::vector<WastefulBlob> blobs, std::o
   std::vector<WastefulBlob> passed_over;
   for (WastefulBlob& blob : blobs) {
     const int64_t waste = WasteOf(blob);
+    if (blob.damaged_footer) {
+      wasted -= waste;
+      groups.push_back({std::move(blob)});
+      continue;
+    }
     const bool too_much = physical_bytes && static_cast<double>(wasted) > kMaxWaste * live;
     if (waste <= 0 || (!IsMostlyWaste(blob) && !too_much)) {
       if (!blob.IsOwned()) passed_over.push_back(std::move(blob));

@@ -23,6 +23,7 @@ struct WastefulBlob {
   int64_t allocated_bytes = 0;  // on the disk
   int64_t live_bytes = 0;       // ChunkFootprint of the chunks that are needed
   int64_t footer_bytes = 0;     // header, manifest and record, when the owner lives; 0: nobody needs the footer
+  bool damaged_footer = false;  // the blobs alone could not say what the catalog says
 
   bool IsOwned() const { return footer_bytes > 0; }
 };
@@ -36,10 +37,11 @@ int64_t WasteOf(const WastefulBlob& blob);
 // Blobs that become one: one whose owner lives, or several of a project whose owners do not.
 using CompactionGroup = std::vector<WastefulBlob>;
 
-// What to write anew, the most wasteful first. A blob that wastes more than it needs is always worth it; others are
-// taken, the most wasteful first, until what remains wasted is below kMaxWaste of all live bytes. Nothing is taken that
-// would not get smaller. `blobs` are all that waste anything; `physical_bytes` is what all blobs of the store take
-// together, nullopt while that is not known: then only the first rule applies.
+// What to write anew, the most wasteful first. A blob with a damaged footer always is, alone. A blob that wastes more
+// than it needs is always worth it; others are taken, the most wasteful first, until what remains wasted is below
+// kMaxWaste of all live bytes. Nothing is taken that would not get smaller. `blobs` are all that waste anything;
+// `physical_bytes` is what all blobs of the store take together, nullopt while that is not known: then only the first
+// rule applies.
 inline constexpr double kMaxWaste = 0.04;
 std::vector<CompactionGroup> ChooseBlobs(std::vector<WastefulBlob> blobs, std::optional<int64_t> physical_bytes);
 

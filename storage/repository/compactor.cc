@@ -1,5 +1,8 @@
 // How the needed part of a blob moves, so that a crash at any moment leaves the old place or the new one, whole:
 //
+// A blob with a damaged footer moves in the same way, whatever it wastes: what the footer should say is made from the
+// catalog. So nothing but a moment's bad luck with both would be lost.
+//
 //   1. Each live chunk of the old blob is copied into a new one, and its SHA-256 is checked on the copy. A chunk that
 //      does not match is quarantined where it is, and its blob is left alone.
 //   2. The new blob is sealed: footer, bytes and name are durable. A living owner's footer comes along: its manifest
@@ -39,6 +42,8 @@ struct Compactor::Source {
   std::shared_ptr<const blob::Blob> blob;
   blob::FooterView footer;
   bool owned = false;
+  std::shared_ptr<const std::string> made_record;  // what `footer` points into when it is made
+  bool damaged_footer = false;                     // so `footer` is made from what the catalog says
 };
 
 // A chunk that was copied.
@@ -87,7 +92,8 @@ absl::StatusOr<std::vector<WastefulBlob>> Compactor::ReadWaste() {
                                                 waste.push_back({{fields->project_uid, fields->id},
                                                                  record->allocated_bytes(),
                                                                  record->live_bytes(),
-                                                                 record->footer_bytes()});
+                                                                 record->footer_bytes(),
+                                                                 record->damaged_footer()});
                                                 return true;
                                               }));
   SCONCE_RETURN_IF_ERROR(parsed);
@@ -120,6 +126,10 @@ absl::Status Compactor::Compact(const CompactionGroup& group, const StopSignal& 
   store_.contents.Clear();
   for (const Source& source : sources) {
     SCONCE_RETURN_IF_ERROR(store_.blobs->Remove(source.id));
+    if (source.damaged_footer) {
+      Log(Severity::kInfo, "footer_made_anew", {{"blob", source.id.Hex()}, {"now", target.writer->id().Hex()}});
+      store_.integrity.NoteDamagedFooterGone();
+    }
     ++report.compacted_blobs;
     report.freed_bytes += source.blob->allocated_bytes();
   }
@@ -137,14 +147,22 @@ absl::StatusOr<std::optional<Compactor::Source>> Compactor::OpenSource(const blo
   SCONCE_ASSIGN_OR_RETURN(const OwnerState state, StateOfOwner(*store_.catalog, record->record));
   if (state == OwnerState::kDying) return std::nullopt;
   const auto blob = store_.blobs->Open(id);
-  const auto footer = blob.ok() ? blob::ReadFooter(**blob) : blob.status();
-  if (!footer.ok()) {
-    Log(Severity::kWarn, "footer_unreadable", {{"blob", id.Hex()}, {"reason", footer.status().ToString()}});
-    return std::nullopt;
-  }
+  if (!blob.ok()) return std::nullopt;
   const bool owned = state == OwnerState::kLiving;
-  if (owned && Sha256(footer->manifest).AsKey() != record->record.manifest().digest()) return std::nullopt;
-  return Source{id, *std::move(record), *blob, *footer, owned};
+  const auto read = blob::ReadFooter(**blob);
+  KnownFooter footer;
+  if (read.ok()) {
+    footer.view = *read;
+  } else if (HasReason(read.status(), Reason::DATA_DIR_INCOMPATIBLE)) {
+    return std::nullopt;
+  } else {
+    auto known = FooterByCatalog(*store_.catalog, **blob, record->record, owned);
+    if (HasReason(known.status(), Reason::CHUNK_CORRUPT)) return std::nullopt;
+    SCONCE_RETURN_IF_ERROR(known.status());
+    footer = *std::move(known);
+  }
+  if (owned && Sha256(footer.view.manifest).AsKey() != record->record.manifest().digest()) return std::nullopt;
+  return Source{id, *std::move(record), *blob, std::move(footer.view), owned, std::move(footer.record), !read.ok()};
 }
 
 absl::StatusOr<bool> Compactor::CopyChunks(const Source& source, const StopSignal& stop, const Pace& pace,

@@ -1,5 +1,6 @@
 #include "storage/repository/integrity.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -59,6 +60,10 @@ void IntegrityMonitor::NoteCatalog(const absl::Status& status) {
 
 void IntegrityMonitor::SetDamagedFooters(int64_t count) {
   Update([count](Integrity& state) { state.damaged_footers = count; });
+}
+
+void IntegrityMonitor::NoteDamagedFooterGone() {
+  Update([](Integrity& state) { state.damaged_footers = std::max<int64_t>(0, state.damaged_footers - 1); });
 }
 
 void IntegrityMonitor::NoteRound(absl::Time ended) {

@@ -27,6 +27,8 @@ class IntegrityMonitor {
   void NoteCatalog(const absl::Status& status);
   // A blob whose chunks are good but not its footer. Known from a check until the next one, or the next start.
   void SetDamagedFooters(int64_t count);
+  // One of them was written anew, or went.
+  void NoteDamagedFooterGone();
   void NoteRound(absl::Time ended);
 
  private:

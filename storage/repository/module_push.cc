@@ -78,7 +78,7 @@ class LocalModulePush final : public ModulePush {
     SCONCE_ASSIGN_OR_RETURN(const Reservation reserved,
                             ReserveModule(*store_, target_.run, target_.project_uid, target_.create_run));
     records::ModuleRecord record = MakeRecord(reserved.number, digest);
-    SCONCE_RETURN_IF_ERROR(SealObject(*ingest_, manifest, [&](const records::ManifestLocation& location) {
+    SCONCE_RETURN_IF_ERROR(SealObject(*ingest_, AsBytes(manifest), [&](const records::ManifestLocation& location) {
                              *record.mutable_manifest() = location;
                              records::FooterRecord footer;
                              footer.set_project(target_.run.project);
@@ -95,8 +95,12 @@ class LocalModulePush final : public ModulePush {
       if (first) return false;
       return AddRecords(reserved, record, change);
     };
-    SCONCE_ASSIGN_OR_RETURN(const bool committed, CommitObject(*store_, {ingest_->chunks(), {ingest_->writer().id()}},
-                                                               target_.project_uid, owner, record.manifest(), finish));
+    const ObjectContents contents{ingest_->chunks(),
+                                  {ingest_->writer().id()},
+                                  AsBytes(manifest),
+                                  catalog::ModuleKey(reserved.run_uid, target_.module)};
+    SCONCE_ASSIGN_OR_RETURN(const bool committed,
+                            CommitObject(*store_, contents, target_.project_uid, owner, record.manifest(), finish));
     if (!committed) return *first;
     store_->integrity.Refresh(*store_->catalog);  // it may have replaced a damaged one
     store_->changes.Notify(target_.run);

@@ -46,7 +46,7 @@ class LocalCheckpointPush final : public CheckpointPush {
     records::CheckpointRecord record = NewCheckpointRecord(options_, attributes_, ingest_->manifest(),
                                                            {ingest_->stored_bytes(), ingest_->deduplicated_bytes()},
                                                            static_cast<int64_t>(reserved.number), store_->NowNanos());
-    SCONCE_RETURN_IF_ERROR(SealObject(*ingest_, manifest, [&](const records::ManifestLocation& location) {
+    SCONCE_RETURN_IF_ERROR(SealObject(*ingest_, AsBytes(manifest), [&](const records::ManifestLocation& location) {
                              *record.mutable_manifest() = location;
                              records::FooterRecord footer = NewFooter(options_, reserved.run_uid, &body);
                              *footer.mutable_checkpoint() = record;
@@ -58,8 +58,9 @@ class LocalCheckpointPush final : public CheckpointPush {
     const auto finish = [&](catalog::ChangeSet& change) {
       return AddVersion(*store_, options_, project_uid_, reserved.run_uid, record, body, first, change);
     };
-    SCONCE_ASSIGN_OR_RETURN(const bool committed, CommitObject(*store_, {ingest_->chunks(), {ingest_->writer().id()}},
-                                                               project_uid_, owner, record.manifest(), finish));
+    const ObjectContents contents{ingest_->chunks(), {ingest_->writer().id()}, AsBytes(manifest)};
+    SCONCE_ASSIGN_OR_RETURN(const bool committed,
+                            CommitObject(*store_, contents, project_uid_, owner, record.manifest(), finish));
     if (!committed) return AnswerOf(*store_, options_.run, *first);
     store_->changes.Notify(options_.run);
     return ToCheckpoint(options_.run, record);

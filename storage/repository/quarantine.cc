@@ -31,7 +31,7 @@ absl::StatusOr<std::vector<catalog::Owner>> OwnersOf(const catalog::CatalogReade
 // Adds one owner's change to the batch; the run's name, or nullopt when the owner is gone or nothing changes. `edit`
 // works on the fields both kinds of owner have, and returns whether it changed something.
 using Damage = google::protobuf::RepeatedPtrField<std::string>;
-using Edit = absl::FunctionRef<bool(Damage& bad_chunks, bool& manifest_corrupt)>;
+using Edit = absl::FunctionRef<bool(Damage& bad_chunks, bool& manifest_corrupt, records::ManifestLocation& manifest)>;
 
 bool SamePlace(const records::ManifestLocation& a, const records::ManifestLocation& b) {
   return a.blob_id() == b.blob_id() && a.offset() == b.offset();
@@ -56,7 +56,9 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
     if (!module || (at != nullptr && !SamePlace(module->record.manifest(), *at))) return std::nullopt;
     const bool was_damaged = IsDamaged(module->record);
     bool corrupt = module->record.manifest_corrupt();
-    if (!edit(*module->record.mutable_bad_chunks(), corrupt)) return std::nullopt;
+    records::ManifestLocation manifest = module->record.manifest();
+    if (!edit(*module->record.mutable_bad_chunks(), corrupt, manifest)) return std::nullopt;
+    *module->record.mutable_manifest() = std::move(manifest);
     module->record.set_manifest_corrupt(corrupt);
     Mark(owner, was_damaged, IsDamaged(module->record), change);
     change.conditions.push_back(module->Unchanged());
@@ -71,7 +73,9 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
   const records::CheckpointRecord before = record;
   const bool was_quarantined = IsQuarantined(record);
   bool corrupt = record.manifest_corrupt();
-  if (!edit(*record.mutable_bad_chunks(), corrupt)) return std::nullopt;
+  records::ManifestLocation manifest = record.manifest();
+  if (!edit(*record.mutable_bad_chunks(), corrupt, manifest)) return std::nullopt;
+  *record.mutable_manifest() = std::move(manifest);
   record.set_manifest_corrupt(corrupt);
   record.set_generation(record.generation() + 1);
   change.conditions.push_back(checkpoint->Unchanged());
@@ -114,12 +118,13 @@ absl::Status QuarantineOwner(Store& store, const catalog::Owner& owner, const re
 absl::Status QuarantineSharers(Store& store, uint64_t project_uid, const Digest& chunk) {
   SCONCE_ASSIGN_OR_RETURN(const std::vector<catalog::Owner> owners, OwnersOf(*store.catalog, project_uid, chunk));
   for (const catalog::Owner& owner : owners) {
-    SCONCE_RETURN_IF_ERROR(QuarantineOwner(store, owner, nullptr, [&](Damage& bad_chunks, bool&) {
-      const std::string digest(chunk.AsKey());
-      if (std::find(bad_chunks.begin(), bad_chunks.end(), digest) != bad_chunks.end()) return false;
-      *bad_chunks.Add() = digest;
-      return true;
-    }));
+    SCONCE_RETURN_IF_ERROR(
+        QuarantineOwner(store, owner, nullptr, [&](Damage& bad_chunks, bool&, records::ManifestLocation&) {
+          const std::string digest(chunk.AsKey());
+          if (std::find(bad_chunks.begin(), bad_chunks.end(), digest) != bad_chunks.end()) return false;
+          *bad_chunks.Add() = digest;
+          return true;
+        }));
   }
   return absl::OkStatus();
 }
@@ -185,7 +190,7 @@ absl::Status QuarantineLostChunk(Store& store, uint64_t project_uid, const Diges
 }
 
 absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner, const records::ManifestLocation& at) {
-  return QuarantineOwner(store, owner, &at, [&store](Damage&, bool& manifest_corrupt) {
+  return QuarantineOwner(store, owner, &at, [&store](Damage&, bool& manifest_corrupt, records::ManifestLocation&) {
     if (std::exchange(manifest_corrupt, true)) return false;
     store.integrity.CountFailure();
     return true;
@@ -207,7 +212,7 @@ absl::Status HealChunkInPlace(Store& store, uint64_t project_uid, const Digest& 
     change.conditions.push_back(stored->Unchanged());
     stored->record.set_bad(false);
     PutChunk(project_uid, chunk, stored->record, change);
-    SCONCE_ASSIGN_OR_RETURN(runs, Heal(store, project_uid, {chunk}, change));
+    SCONCE_ASSIGN_OR_RETURN(runs, Heal(store, project_uid, {chunk}, {}, change));
     return store.catalog->Apply(change).status();
   }));
   Healed(store, runs);
@@ -219,9 +224,10 @@ absl::Status HealManifestInPlace(Store& store, const catalog::Owner& owner, cons
   SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
     catalog::ChangeSet change;
     SCONCE_ASSIGN_OR_RETURN(
-        changed, EditOwner(
-                     store, owner, &at,
-                     [](Damage&, bool& manifest_corrupt) { return std::exchange(manifest_corrupt, false); }, change));
+        changed,
+        EditOwner(
+            store, owner, &at,
+            [](Damage&, bool& corrupt, records::ManifestLocation&) { return std::exchange(corrupt, false); }, change));
     return changed ? store.catalog->Apply(change).status() : absl::OkStatus();
   }));
   if (changed) Healed(store, {*changed});
@@ -238,17 +244,27 @@ void Healed(Store& store, absl::Span<const RunName> runs) {
 }
 
 absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, absl::Span<const Digest> chunks,
-                                          catalog::ChangeSet& change) {
+                                          absl::Span<const RestoredManifest> restored, catalog::ChangeSet& change) {
   std::vector<catalog::Owner> owners;
+  const auto add = [&owners](const catalog::Owner& owner) {
+    if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
+  };
   for (const Digest& chunk : chunks) {
     SCONCE_ASSIGN_OR_RETURN(const std::vector<catalog::Owner> sharers, OwnersOf(*store.catalog, project_uid, chunk));
-    for (const catalog::Owner& owner : sharers) {
-      if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
-    }
+    for (const catalog::Owner& owner : sharers) add(owner);
   }
+  for (const RestoredManifest& object : restored) add(object.owner);
   std::vector<RunName> runs;
   for (const catalog::Owner& owner : owners) {
-    const auto heal = [&](Damage& bad_chunks, bool&) {
+    const auto object =
+        std::find_if(restored.begin(), restored.end(), [&](const RestoredManifest& r) { return r.owner == owner; });
+    const auto heal = [&](Damage& bad_chunks, bool& corrupt, records::ManifestLocation& manifest) {
+      if (object != restored.end()) {  // whether it is as it was then is a condition of the batch
+        bad_chunks.Clear();
+        corrupt = false;
+        manifest = object->to;
+        return true;
+      }
       const int before = bad_chunks.size();
       bad_chunks.erase(std::remove_if(bad_chunks.begin(), bad_chunks.end(),
                                       [&](const std::string& bad) {

@@ -36,10 +36,18 @@ absl::Status HealChunkInPlace(Store& store, uint64_t project_uid, const Digest& 
                               int64_t offset);
 absl::Status HealManifestInPlace(Store& store, const catalog::Owner& owner, const records::ManifestLocation& at);
 
-// Adds to the batch of a commit that stores `chunks` anew (all marked bad until now) what ends the quarantine of every
-// version and module that lacks nothing else. Returns the runs that change.
+// An object whose manifest was damaged where it stood (`from`) and stands whole in another blob now.
+struct RestoredManifest {
+  catalog::Owner owner;
+  catalog::Condition unchanged;  // its record
+  records::ManifestLocation from, to;
+};
+
+// Adds to the batch of a commit that stores `chunks` anew (all marked bad until now), and has all chunks of the
+// manifests in `restored`, what ends the quarantine of every version and module that lacks nothing else. Returns the
+// runs that change.
 absl::StatusOr<std::vector<RunName>> Heal(Store& store, uint64_t project_uid, absl::Span<const Digest> chunks,
-                                          catalog::ChangeSet& change);
+                                          absl::Span<const RestoredManifest> restored, catalog::ChangeSet& change);
 
 // To be called when such a batch was applied: tells everybody about the runs.
 void Healed(Store& store, absl::Span<const RunName> runs);

@@ -204,7 +204,7 @@ absl::StatusOr<StoredManifest> ReadManifest(Store& store, uint64_t project_uid,
   }
   return MakeError(Reason::CHUNK_CORRUPT,
                    "the stored manifest does not have the bytes that were pushed; the version is quarantined: "
-                   "restore it from a backup or delete it");
+                   "push the checkpoint again to heal it");
 }
 
 absl::StatusOr<std::shared_ptr<const OpenCheckpoint>> OpenStoredCheckpoint(const std::shared_ptr<Store>& store,

@@ -245,7 +245,7 @@ absl::Status UploadCommit::SealParts() {
     records::FooterRecord footer = NewFooter(options_, found_.run_uid);
     footer.mutable_part()->set_version(record_.version());
     footer.mutable_part()->set_part(static_cast<int64_t>(p));
-    SCONCE_RETURN_IF_ERROR(SealBlob(*writer, table, "", footer));
+    SCONCE_RETURN_IF_ERROR(SealBlob(*writer, table, {}, footer));
   }
   return absl::OkStatus();
 }
@@ -254,7 +254,7 @@ absl::Status UploadCommit::SealFirst() {
   if (store_.blobs->Open(blobs_[0]).ok()) return absl::OkStatus();
   const std::vector<blob::FooterChunk> table = ChunkTable(chunks_, 0);
   SCONCE_ASSIGN_OR_RETURN(const auto writer, take_writer_(0, blobs_[0], parts_[0]->journal.end));
-  SCONCE_ASSIGN_OR_RETURN(*record_.mutable_manifest(), PlaceManifest(*writer, table.size(), manifest_bytes_));
+  SCONCE_ASSIGN_OR_RETURN(*record_.mutable_manifest(), PlaceManifest(*writer, table.size(), AsBytes(manifest_bytes_)));
   SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
     SCONCE_RETURN_IF_ERROR(Refresh(records::UPLOAD_STATE_COMMITTING));
     catalog::ChangeSet change;
@@ -265,7 +265,7 @@ absl::Status UploadCommit::SealFirst() {
   }));
   records::FooterRecord footer = NewFooter(options_, found_.run_uid, &body_);
   *footer.mutable_checkpoint() = record_;
-  return SealBlob(*writer, table, manifest_bytes_, footer);
+  return SealBlob(*writer, table, AsBytes(manifest_bytes_), footer);
 }
 
 absl::StatusOr<Checkpoint> UploadCommit::Publish() {
@@ -273,7 +273,7 @@ absl::StatusOr<Checkpoint> UploadCommit::Publish() {
   std::vector<Digest> digests;
   for (const auto& [digest, placed] : chunks_) digests.push_back(digest);
   pins.Add(digests);
-  ObjectContents contents{chunks_, blobs_};
+  ObjectContents contents{chunks_, blobs_, AsBytes(manifest_bytes_)};
   contents.keep_blobs = true;
   std::optional<records::RequestRecord> first;
   const auto finish = [&](catalog::ChangeSet& change) -> absl::StatusOr<bool> {

@@ -91,6 +91,14 @@ records::FooterRecord NewFooter(const PushOptions& options, uint64_t run_uid, co
   return footer;
 }
 
+records::FooterRecord NewFooter(const records::RunRecord& run) {
+  records::FooterRecord footer;
+  footer.set_project(run.project());
+  footer.set_run(run.run());
+  footer.set_run_uid(run.uid());
+  return footer;
+}
+
 absl::StatusOr<Checkpoint> AnswerOf(const Store& store, const RunName& run, const records::RequestRecord& answered) {
   SCONCE_ASSIGN_OR_RETURN(const auto found,
                           ReadRecord<records::CheckpointRecord>(

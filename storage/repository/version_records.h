@@ -35,6 +35,9 @@ records::CheckpointRecord NewCheckpointRecord(const PushOptions& options, const 
 // Without the object. `body` is that of the request (request_ids.h), where it is known.
 records::FooterRecord NewFooter(const PushOptions& options, uint64_t run_uid, const Digest* body = nullptr);
 
+// Of an object that was committed long ago: what request it came from is not known any more.
+records::FooterRecord NewFooter(const records::RunRecord& run);
+
 // The version that the same request committed before; CHECKPOINT_NOT_FOUND when it was deleted since.
 absl::StatusOr<Checkpoint> AnswerOf(const Store& store, const RunName& run, const records::RequestRecord& answered);
 

@@ -15,6 +15,7 @@
 #include "storage/repository/record_codec.h"
 #include "tests/support/store_dump.h"
 #include "tests/unit/storage/repository/repository_fixture.h"
+#include "tests/unit/storage/repository/upload_fixture.h"
 
 namespace sconce::repository {
 namespace {
@@ -238,9 +239,18 @@ TEST_P(RebuildTest, ADamagedFooterQuarantinesItsOwnVersionAlone) {
   EXPECT_EQ(report.not_restored.count, 1);
   EXPECT_THAT(report.quarantined.lines, ElementsAre(HasSubstr("default/r version 1")));
   Open();
+  EXPECT_EQ(repository_->GetIntegrity().quarantined, 1);
   EXPECT_THAT(Read("r", "1"), FailsWith(Reason::CHECKPOINT_QUARANTINED));
   EXPECT_EQ(Resolve("r", "latest"), 2);
   EXPECT_TRUE(std::filesystem::exists(first));
+  EXPECT_THAT(Read("r", "2"), FailsWith(Reason::CHUNK_CORRUPT)) << "it shares a chunk that lies in there";
+  ASSERT_OK(PushContents(To("s"), {shared}));
+  for (const char* version : {"1", "2"}) {
+    ASSERT_OK_AND_ASSIGN(const std::string healed, Read("r", version));
+    EXPECT_TRUE(healed.substr(0, shared.size()) == shared) << version;
+  }
+  ASSERT_OK(repository_->CollectGarbage());
+  EXPECT_THAT(Audit(), IsClean());
 }
 
 TEST_P(RebuildTest, AVersionWhoseChunkIsNowhereIsQuarantinedAndHealedByAPush) {
@@ -384,6 +394,88 @@ TEST_P(RebuildTest, ChunksInTheBlobsOfFurtherPartsAreFound) {
   ASSERT_OK_AND_ASSIGN(const std::string read, Read("r", "2"));
   EXPECT_TRUE(read == content);
   EXPECT_EQ(Stats().blobs, 3);
+}
+
+TEST_P(RebuildTest, WhatCompactionMovedComesBack) {
+  const std::string shared = RandomBytes(300'000, 1), other = RandomBytes(5000, 2);
+  ASSERT_OK(PushContents(To("r"), {shared, RandomBytes(900'000, 3)}));
+  ASSERT_OK(PushContents(To("r"), {other, RandomBytes(800'000, 4)}));
+  ASSERT_OK(PushContents(To("r"), {shared, other, RandomBytes(2000, 5)}));
+  ASSERT_OK(PushContents(To("s", {{"loss", 1}}), {other, RandomBytes(70'000, 6)}));
+  ASSERT_OK(PushModule({"default", "s"}, "net", RandomBytes(70'000, 6)));
+  for (const char* version : {"1", "2"}) {
+    ASSERT_OK(repository_->DeleteCheckpoint({{"default", "r"}, version}, "", false, false));
+  }
+  ASSERT_OK(repository_->CollectGarbage());
+  ASSERT_LT(Stats().physical_bytes, 800'000) << "nothing was compacted: the test tests nothing";
+  // And a blob whose owner lives: the module goes, and its version stays with half of the bytes.
+  ASSERT_OK(PushContents(To("t"), {RandomBytes(70'000, 7), RandomBytes(900'000, 8)}));
+  {
+    ASSERT_OK_AND_ASSIGN(const auto open, repository_->OpenRead({{"default", "t"}, "1"}));
+    Corrupt(*open, 1, 0);
+    EXPECT_THAT(open->ReadChunk(1, 0), FailsWith(Reason::CHUNK_CORRUPT));
+  }
+  ASSERT_OK(PushContents(To("t"), {RandomBytes(900'000, 8)}));
+  ASSERT_OK(repository_->CollectGarbage());
+  ASSERT_LT(Stats().physical_bytes, 1'900'000) << "nothing was compacted: the test tests nothing";
+
+  const std::string before = DumpStore(*repository_, Lasting());
+  for (const bool snapshot : {false, true}) {
+    if (snapshot) TakeSnapshot();
+    const RebuildReport report = LoseCatalogAndRebuild();
+    EXPECT_EQ(report.quarantined.count + report.not_restored.count, 0) << Describe(report);
+    EXPECT_THAT(AuditDataDir(dir_ / "data"), IsConsistent());
+    Open();
+    EXPECT_EQ(DumpStore(*repository_, Lasting()), before) << Describe(report);
+    ASSERT_OK(repository_->CollectGarbage());
+    EXPECT_THAT(Audit(), IsClean());
+  }
+  for (const char* run : {"r", "s", "t"}) ASSERT_OK(repository_->DeleteRun({"default", run}, "", true));
+  ASSERT_OK(repository_->CollectGarbage());
+  EXPECT_EQ(Stats().blobs, 0);
+}
+
+TEST_P(RebuildTest, VersionsOfSeveralPartsComeBackAndTheirRequestsAreAnswered) {
+  const std::string shared = RandomBytes(100'000, 1);
+  ASSERT_OK(PushContents(To("r"), {shared}));
+  PushOptions options = To("r", {{"loss", 0.5}});
+  options.request = {"me", "PushCheckpoint", "ranks"};
+  const std::vector<ClientPart> parts = {ClientPart("a", {RandomBytes(70'000, 2), shared}),
+                                         ClientPart("b", {RandomBytes(3000, 3), RandomBytes(5 << 20, 4)}),
+                                         ClientPart("c", {shared})};  // whose blob holds nothing
+  const auto send = [&](const PushOptions& how, const std::string& id, int64_t count) -> absl::Status {
+    const auto upload = repository_->BeginUpload(how, id, 3);
+    if (!upload.ok()) return upload.status();
+    for (int64_t part = 0; part < count && upload->version == 0; ++part) {
+      const auto moved = SendPart(*repository_, upload->ref, part, parts[static_cast<size_t>(part)]);
+      if (!moved.ok()) return moved.status();
+    }
+    return absl::OkStatus();
+  };
+  ASSERT_OK(send(options, "u", 3));
+  ASSERT_OK_AND_ASSIGN(const Checkpoint committed, repository_->CommitUpload({{"default", "r"}, "u"}));
+  ASSERT_OK(send(To("r"), "open", 2));  // goes with the catalog
+  ASSERT_OK(repository_->DeleteCheckpoint({{"default", "r"}, "1"}, "", false, false));
+  ASSERT_OK(repository_->CollectGarbage());
+  const std::string before = DumpStore(*repository_, Lasting());
+
+  const RebuildReport report = LoseCatalogAndRebuild();
+  EXPECT_EQ(report.versions, 1);
+  EXPECT_EQ(report.quarantined.count, 0) << Describe(report);
+  EXPECT_EQ(report.request_ids, 1);
+  Open();
+  EXPECT_EQ(DumpStore(*repository_, Lasting()), before) << Describe(report);
+  EXPECT_THAT(repository_->GetUpload({{"default", "r"}, "open"}), FailsWith(Reason::UPLOAD_NOT_FOUND));
+  ASSERT_OK(repository_->CollectGarbage());
+  EXPECT_THAT(Audit(), IsClean());
+  // The ranks come back with their request.
+  ASSERT_OK(send(options, "u", 3));
+  ASSERT_OK_AND_ASSIGN(const Checkpoint again, repository_->CommitUpload({{"default", "r"}, "u"}));
+  EXPECT_EQ(again.version, committed.version);
+  ASSERT_OK(repository_->DeleteRun({"default", "r"}, "", true));
+  ASSERT_OK(repository_->CollectGarbage());
+  ASSERT_OK(repository_->CollectGarbage());
+  EXPECT_EQ(Stats().blobs, 0);
 }
 
 TEST_P(RebuildTest, TheCollectorKeepsTheNewestTwoSnapshots) {
