@@ -1,5 +1,6 @@
 #include "client/cli/retention_options.h"
 
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -7,19 +8,13 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "client/cli/expiry.h"
 
 namespace sconce::cli {
 namespace {
 
-// "36h", "90m", and "7d", which absl does not know.
-absl::StatusOr<absl::Duration> ParseAge(const std::string& text) {
-  absl::Duration age;
-  if (!text.empty() && text.back() == 'd' && absl::ParseDuration(text.substr(0, text.size() - 1) + "h", &age)) {
-    age *= 24;
-  } else if (!absl::ParseDuration(text, &age)) {
-    age = absl::ZeroDuration();
-  }
-  if (age > absl::ZeroDuration() && age < absl::Hours(24 * 366 * 100)) return age;
+absl::StatusOr<absl::Duration> KeptAge(const std::string& text) {
+  if (const std::optional<absl::Duration> age = ParseAge(text)) return *age;
   return MakeError(Reason::ARGUMENT_INVALID,
                    absl::StrCat("--keep-younger-than takes a time such as 12h or 7d, not ", Quoted(text)));
 }
@@ -49,7 +44,7 @@ absl::StatusOr<v1::RetentionPolicy> ChosenRetention(const Args& args) {
   policy.set_keep_best(best.value_or(0));
   policy.set_keep_every_steps(steps.value_or(0));
   if (args.Has("keep-younger-than")) {
-    SCONCE_ASSIGN_OR_RETURN(const absl::Duration age, ParseAge(args.Get("keep-younger-than")));
+    SCONCE_ASSIGN_OR_RETURN(const absl::Duration age, KeptAge(args.Get("keep-younger-than")));
     policy.mutable_keep_younger_than()->set_seconds(absl::ToInt64Seconds(age));
   }
   return policy;

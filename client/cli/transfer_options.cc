@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "client/cli/expiry.h"
 
 namespace sconce::cli {
 
@@ -104,11 +105,13 @@ std::vector<Option> PushOptions() {
           {"label", 0, "KEY=VALUE", "a label; repeatable", true},
           {"parent", 0, "VERSION", "the version this one was trained from"},
           {"pin", 0, "", "never delete it automatically"},
+          {"expire", 0, "TIME|DURATION",
+           "delete it then, unless it is protected: 2027-01-31T12:00:00Z, or from now: 36h, 14d (to the full unit)"},
           {"no-create", 0, "", "fail when the run does not exist yet"},
           {"request-id", 0, "UUID", "makes a repeated push of the same file answer the same version"}};
 }
 
-absl::StatusOr<v1::PushHeader> PushHeaderFrom(const Args& args, const std::string& run_name) {
+absl::StatusOr<v1::PushHeader> PushHeaderFrom(const Args& args, const std::string& run_name, absl::Time now) {
   v1::PushHeader header;
   header.set_parent(run_name);
   v1::Checkpoint& checkpoint = *header.mutable_checkpoint();
@@ -132,6 +135,15 @@ absl::StatusOr<v1::PushHeader> PushHeaderFrom(const Args& args, const std::strin
     (*checkpoint.mutable_labels())[pair.first] = pair.second;
   }
   checkpoint.set_pinned(args.Has("pin"));
+  if (args.Has("expire")) {
+    SCONCE_ASSIGN_OR_RETURN(const Expiry expiry, ParseExpiry(args.Get("expire"), now));
+    if (expiry.from_now && (args.Has("request-id") || args.Has("upload"))) {
+      return MakeError(Reason::ARGUMENT_INVALID,
+                       absl::StrCat("each command that is part of this push would count ", args.Get("expire"),
+                                    " from its own start; give --expire a time, such as 2027-01-31T12:00:00Z"));
+    }
+    if (expiry.time) *checkpoint.mutable_expire_time() = ToTimestamp(*expiry.time);
+  }
   header.set_no_create(args.Has("no-create"));
   header.set_request_id(args.Get("request-id"));
   return header;

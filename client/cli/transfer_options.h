@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client/cli/args.h"
 #include "sconce/v1/manifest.pb.h"
 #include "sconce/v1/transfer_service.pb.h"
@@ -25,7 +27,9 @@ std::vector<Option> CastOptions();
 absl::StatusOr<v1::DtypeCast> CastFrom(const Args& args);
 
 std::vector<Option> PushOptions();
-absl::StatusOr<v1::PushHeader> PushHeaderFrom(const Args& args, const std::string& run_name);
+// `now`: what --expire counts a duration from.
+absl::StatusOr<v1::PushHeader> PushHeaderFrom(const Args& args, const std::string& run_name,
+                                              absl::Time now = absl::Now());
 
 // One line for each row: "cuda:0 -> cpu: 12 storages, 48.0 MiB (first: /model/fc.weight)".
 std::vector<std::string> MappedDeviceLines(const google::protobuf::RepeatedPtrField<v1::MappedDevice>& mapped);

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 
 import grpc
 import pytest
@@ -41,6 +42,35 @@ def test_a_policy_can_be_tried_set_and_is_kept(push, sconce, sconce_json, run):
     push(run, 0.9)
     assert versions(sconce_json, run) == [1, 2, 4, 5]
     assert all(not d.get("deleted", False) for d in sconce_json("runs", "retention", run)["decisions"])
+
+
+def wait_for_versions(sconce, sconce_json, run, expected):
+    give_up = time.monotonic() + 60
+    while versions(sconce_json, run) != expected:
+        assert time.monotonic() < give_up, versions(sconce_json, run)
+        sconce("admin", "gc")
+        time.sleep(0.1)
+
+
+def test_a_version_goes_when_its_time_has_come(push, sconce, sconce_json, run):
+    for loss, expire in [(0.5, "3s"), (0.4, "2099-01-31T12:00:00Z"), (0.3, "never")]:
+        push(run, loss, "--expire", expire)
+    assert "expires 2099-01-31T12:00:00Z" in sconce("show", f"{run}@2").stdout.splitlines()[0]
+    wait_for_versions(sconce, sconce_json, run, [2, 3])
+    assert "expireTime" not in sconce_json("show", f"{run}@3")["checkpoint"]
+
+
+def test_an_expire_time_can_be_set_and_taken_back(push, sconce, sconce_json, run):
+    for loss in [0.5, 0.4, 0.3]:
+        push(run, loss)
+    assert "expires 2099-01-31T12:00:00Z" in sconce("update", f"{run}@1", "--expire", "2099-01-31T14:00:00+02:00").stdout
+    assert sconce_json("show", f"{run}@1")["checkpoint"]["expireTime"] == "2099-01-31T12:00:00Z"
+    assert "expires" not in sconce("update", f"{run}@1", "--expire", "never").stdout
+    assert "expireTime" not in sconce_json("show", f"{run}@1")["checkpoint"]
+    sconce("update", f"{run}@1", "--expire", "1s")
+    wait_for_versions(sconce, sconce_json, run, [2, 3])
+    refused = sconce("update", f"{run}@2", "--expire", "soon", check=False)
+    assert refused.returncode != 0 and "--expire takes a time" in refused.stderr
 
 
 def test_watch_prints_a_line_for_each_event_and_resumes(push, server, sconce, run):

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "client/cli/command.h"
+#include "client/cli/expiry.h"
 #include "client/cli/files.h"
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
@@ -136,6 +137,7 @@ void PrintVersion(const Pushed& pushed) {
   if (checkpoint.has_epoch()) absl::StrAppend(&line, ", epoch ", checkpoint.epoch());
   if (checkpoint.has_step()) absl::StrAppend(&line, ", step ", checkpoint.step());
   if (!checkpoint.metrics().empty()) absl::StrAppend(&line, ", ", JoinMetrics(checkpoint.metrics()));
+  if (checkpoint.has_expire_time()) absl::StrAppend(&line, ", expires ", FormatUtc(checkpoint.expire_time()));
   Print(absl::StrCat(line, "; ", pushed.report ? MovedLine(*pushed.report) : StoredLine(checkpoint), "\n"));
 }
 

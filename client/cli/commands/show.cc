@@ -4,6 +4,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "client/cli/command.h"
+#include "client/cli/expiry.h"
 #include "client/cli/output.h"
 #include "client/cli/refs.h"
 #include "client/cli/table.h"
@@ -19,6 +20,7 @@ std::string Heading(const v1::Checkpoint& c) {
   if (!c.metrics().empty()) facts.push_back(JoinMetrics(c.metrics()));
   if (c.parent_version() != 0) facts.push_back(absl::StrCat("parent ", c.parent_version()));
   if (c.pinned()) facts.push_back("pinned");
+  if (c.has_expire_time()) facts.push_back(absl::StrCat("expires ", FormatUtc(c.expire_time())));
   if (c.state() == v1::Checkpoint::QUARANTINED) facts.push_back("QUARANTINED: its stored bytes are damaged");
   std::string text = absl::StrCat(ShortName(c.name()), "  ", absl::StrJoin(facts, ", "), "\n");
   if (!c.aliases().empty()) absl::StrAppend(&text, "aliases: ", absl::StrJoin(c.aliases(), ", "), "\n");

@@ -1,9 +1,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "client/cli/command.h"
+#include "client/cli/expiry.h"
 #include "client/cli/output.h"
 #include "client/cli/refs.h"
 
@@ -36,11 +38,17 @@ absl::Status Run(Context& context) {
     return MakeError(Reason::ARGUMENT_INVALID, "--pin and --unpin exclude each other");
   if (args.Has("pin") || args.Has("unpin")) mask.add_paths("pinned");
   checkpoint.set_pinned(args.Has("pin"));
+  if (args.Has("expire")) {
+    SCONCE_ASSIGN_OR_RETURN(const Expiry expiry, ParseExpiry(args.Get("expire"), absl::Now()));
+    mask.add_paths("expire_time");
+    if (expiry.time) *checkpoint.mutable_expire_time() = ToTimestamp(*expiry.time);
+  }
   if (mask.paths().empty()) return MakeError(Reason::ARGUMENT_INVALID, "nothing to change; see sconce update --help");
   SCONCE_ASSIGN_OR_RETURN(const v1::Checkpoint updated, context.client.UpdateCheckpoint(request));
   Print(absl::StrCat(ShortName(updated.name()), updated.metrics().empty() ? "" : "  ", JoinMetrics(updated.metrics()),
-                     updated.pinned() ? "  pinned" : "", updated.labels().empty() ? "" : "  ",
-                     JoinPairs(updated.labels()), "\n"));
+                     updated.pinned() ? "  pinned" : "",
+                     updated.has_expire_time() ? absl::StrCat("  expires ", FormatUtc(updated.expire_time())) : "",
+                     updated.labels().empty() ? "" : "  ", JoinPairs(updated.labels()), "\n"));
   return absl::OkStatus();
 }
 
@@ -49,13 +57,15 @@ absl::Status Run(Context& context) {
 Command UpdateCommand() {
   return {"update",
           "[PROJECT/]RUN@SELECTOR",
-          "add metrics to a version, set its labels, pin it",
+          "add metrics to a version, set its labels, pin it, let it expire",
           "Validation often comes after the push: add its metric here, and best moves in the same step. The content "
           "never changes.",
           {{"metric", 0, "NAME=VALUE", "add a metric; repeatable", true},
            {"label", 0, "KEY=VALUE", "replace the labels; repeatable", true},
            {"pin", 0, "", "never delete it automatically"},
            {"unpin", 0, "", "undo --pin"},
+           {"expire", 0, "TIME|DURATION|never",
+            "delete it then, unless it is protected: 2027-01-31T12:00:00Z, or from now: 36h, 14d (to the full unit)"},
            {"etag", 0, "ETAG", "only if the version still has this etag"}},
           1,
           1,
