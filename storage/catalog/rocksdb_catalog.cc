@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -257,7 +258,7 @@ class RocksDbCatalogImpl final : public Catalog {
           tried && MemtableIsEmpty() ? rocksdb::Status::Aborted("cannot be asked") : Resume();
       Log(Severity::kError, "catalog_write_failed",
           {{"reason", status.ToString()}, {"resumed", resumed.ok() ? "yes" : resumed.ToString()}});
-      if (resumed.IsAborted()) {
+      if (resumed.IsAborted() || absl::StrContains(resumed.ToString(), "previous error")) {
         broken_ = Annotate(failed, "the catalog takes no more changes until the server is restarted");
         return tried ? Undecided(broken_) : broken_;
       }
@@ -291,7 +292,8 @@ class RocksDbCatalogImpl final : public Catalog {
   }
 
   // Aborted when it does not come back: the second trap again, laid by a compaction that fails just when this thread
-  // has asked for a flush.
+  // has asked for a flush. "Writer has previous error" when the log failed under a checkpoint, in another thread, just
+  // while this one was writing to it (rocksdb_file_system.cc).
   rocksdb::Status Resume() {
     rocksdb::Status status = db_->PauseBackgroundWork();
     if (status.ok()) status = db_->ContinueBackgroundWork();

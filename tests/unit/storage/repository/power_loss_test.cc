@@ -19,6 +19,13 @@ const std::string& Content(int i) {
   return (*contents)[static_cast<size_t>(i)];
 }
 
+// More chunks than one batch of the collector takes.
+PowerStory::Contents Many(uint64_t first) {
+  PowerStory::Contents contents;
+  for (uint64_t i = first; i < first + 2000; ++i) contents.push_back(RandomBytes(1056, 1000 + i));
+  return contents;
+}
+
 struct Scenario {
   const char* name;
   void (*steps)(PowerStory&);
@@ -89,10 +96,78 @@ const Scenario kScenarios[] = {
     {"Retention",
      [](PowerStory& story) {
        story.Push("r", {Content(2)});
-       story.KeepLast("r", 1);
+       story.AddMetric("r", 1, "loss", 0.5);  // the best
+       story.Hold("r", 1);
        story.Push("r", {Content(3)});
+       story.SetAlias("r", "stable", 2);
+       story.Hold("r", 2);
        story.Push("r", {Content(4)});
+       story.Pin("r", 3);
+       story.Hold("r", 3);
+       story.KeepLast("r", 2);
+       story.Push("r", {Content(0), Content(2)});
+       story.Push("r", {Content(1)});
+       story.Push("r", {Content(0), Content(3)});  // takes the fourth
        story.Collect();
+       story.ExpectVersions("r", {1, 2, 3, 5, 6});
+       story.Release("r", 2);
+       story.DeleteAlias("r", "stable");
+       story.Release("r", 1);
+       story.AddMetric("r", 5, "loss", 0.1);
+       story.Hold("r", 5);
+       story.Collect();
+       story.ExpectVersions("r", {3, 5, 6});
+       story.Push("r", {Content(2)});
+       story.ExpectVersions("r", {3, 5, 6, 7});
+       story.Push("r", {Content(4)});
+       story.ExpectVersions("r", {3, 5, 7, 8});
+     }},
+    {"RetentionOfLargeVersions",  // whose references go in several batches
+     [](PowerStory& story) {
+       story.Push("r", Many(0));
+       story.Push("r", Many(1000));  // shares the second half
+       story.KeepLast("r", 1);
+       story.Collect();
+       story.ExpectVersions("r", {2});
+       story.Push("r", {Content(2)});
+       story.Collect();
+       story.ExpectVersions("r", {3});
+     }},
+    {"UploadsThatShare",  // parts skip chunks of a version that goes before they are committed
+     [](PowerStory& story) {
+       story.Push("r", {Content(0), Content(2)});
+       const std::string one = story.SendUpload("r", {{Content(0), Content(3)}, {Content(2), Content(1)}});
+       const std::string two = story.SendUpload("s", {{Content(3), Content(2)}});
+       story.Delete("r", 1);
+       story.Collect();
+       story.CommitUpload(one);
+       story.Collect();
+       story.CommitUpload(two);
+       story.Push("r", {Content(1)});
+     }},
+    {"UploadsThatEnd",  // aborted, and dropped when nobody touched them
+     [](PowerStory& story) {
+       story.Push("r", {Content(0)});
+       const std::string one = story.SendUpload("r", {{Content(0), Content(2)}, {Content(3)}});
+       story.SendUpload("s", {{Content(0)}, {Content(1), Content(4)}});
+       story.Delete("r", 1);
+       story.AbortUpload(one);
+       story.Collect();
+       story.LetUploadsExpire();
+       story.ExpectNoBlobs();
+       story.Push("r", {Content(0)});
+     }},
+    {"Backups",
+     [](PowerStory& story) {
+       story.Push("r", {Content(0), Content(2)});
+       story.SetAlias("r", "stable", 1);
+       story.Backup("first");
+       story.Push("r", {Content(0), Content(3)});
+       story.SendUpload("s", {{Content(0), Content(1)}});  // is not in it
+       story.Backup("second");
+       story.Delete("r", 2);
+       story.Collect();
+       story.Push("s", {Content(4)});
      }},
 };
 
