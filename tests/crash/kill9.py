@@ -9,19 +9,20 @@
 * Nothing else is there: every listed version belongs to a push, and numbers are never used twice.
 * A deletion, an alias's move or an update that was acknowledged happened; one that was not happened or did not. A run with a
   retention policy loses none of its newest versions.
+* What an acknowledged abort ended is gone, and no upload that was never committed is a version. Those that nobody touches are reaped.
+* A backup that was acknowledged holds all that had been acknowledged before it, and is a data directory like any other; one that was not
+  is such a one too, or is not there.
 * The next start and one collection leave nothing that no version needs, and every reference count is right: the data directory is
   computed anew from its manifests and footers (tests/tools/audit_data_dir.cc), at some kills and at the end.
 
-Some pushes go through ImportCheckpoint from threads here, some through `sconce push` in processes of their own; sizes go from a few
-hundred bytes to some MiB, and much content repeats so that chunks are shared. Meanwhile an operator deletes, moves aliases, adds
-metrics and collects garbage.
+Some pushes go through ImportCheckpoint from threads here, some through `sconce push` in processes of their own, alone or several that
+bring the parts of one upload; sizes go from a few hundred bytes to some MiB, and much content repeats so that chunks are shared.
+Meanwhile an operator deletes, moves aliases, adds metrics, sends uploads that it aborts or forgets, takes backups, and collects
+garbage, with which blobs are compacted.
 """
 
 import argparse
 import collections
-import hashlib
-import io
-import itertools
 import os
 import pathlib
 import random
@@ -31,85 +32,21 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 import grpc  # noqa: E402
+import load  # noqa: E402
 import sconced  # noqa: E402
 import stubs  # noqa: E402
-import torch  # noqa: E402
+from load import RUNS, content_digest  # noqa: E402
 from sconce.v1 import admin_service_pb2  # noqa: E402
 
-RUNS = [f"run{i}" for i in range(3)]
 LIMITED = RUNS[2]  # has a retention policy
 KEPT = 5  # the newest of its versions
-THREADS = 3
+PUSHERS = ["tool", "import", "parts"]
+UPLOAD_TTL = 10  # seconds
 AUDIT = sconced.BIN.parent / "tests/audit_data_dir"
-
-
-class Push:
-    """One thing that a client wants stored, and what it knows about it."""
-
-    def __init__(self, run, file, digest):
-        self.run, self.file, self.digest = run, file, digest
-        self.request_id = str(uuid.uuid4())
-        self.version = None  # as acknowledged
-        self.by_tool = False
-
-    @property
-    def parent(self):
-        return f"projects/default/runs/{self.run}"
-
-    def send(self, client, timeout):
-        """Through plain RPC. The label tells to which push a version belongs."""
-        checkpoint = {"labels": {"push": self.request_id}}
-        made = client.import_file(self.run, self.file, self.request_id, push={"checkpoint": checkpoint}, timeout=timeout, piece=300_000)
-        self.version = made.version
-
-    def send_by_tool(self, server, folder, started=lambda process: None):
-        """Through `sconce push`, a process of its own, which `started` gets. True when it was acknowledged."""
-        self.by_tool = True
-        path = folder / f"{self.request_id}.pt"
-        path.write_bytes(self.file)
-        command = [sconced.BIN / "sconce", "push", path, self.run, "--request-id", self.request_id, "--label", f"push={self.request_id}", "-o", "name"]
-        environment = {**os.environ, "SCONCE_TARGET": server.target}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-            started(process)
-            said, _ = process.communicate(timeout=120)
-        path.unlink()
-        if process.returncode == 0:
-            self.version = int(said.strip().rpartition("/")[2])
-        return process.returncode == 0
-
-
-def content_digest(data):
-    """Of what a checkpoint holds; files that hold the same may differ."""
-    tree = torch.load(io.BytesIO(data))
-    digest = hashlib.sha256(repr((tree["number"], [t.shape for t in tree["tensors"]])).encode())
-    for tensor in tree["tensors"]:
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
-class Contents:
-    """Makes checkpoints: mostly new bytes, sometimes with tensors of an earlier one."""
-
-    def __init__(self, seed):
-        self.random, self.lock, self.counter = random.Random(seed), threading.Lock(), itertools.count()
-        self.shared = [torch.rand(1_500_000, generator=torch.Generator().manual_seed(i)) for i in range(4)]
-
-    def make(self):
-        with self.lock:
-            number = next(self.counter)
-            sizes = [int(10 ** self.random.uniform(0.5, 6)) for _ in range(self.random.randint(1, 4))]
-            tensors = [torch.rand(size, generator=torch.Generator().manual_seed(number * 10 + i)) for i, size in enumerate(sizes)]
-            if self.random.random() < 0.6:
-                tensors.append(self.random.choice(self.shared))
-            run = self.random.choice(RUNS)
-        file = io.BytesIO()
-        torch.save({"number": number, "loss": 1 / (number + 1), "tensors": tensors}, file)
-        return Push(run, file.getvalue(), content_digest(file.getvalue()))
 
 
 class Story:
@@ -118,29 +55,33 @@ class Story:
     def __init__(self, folder, seed):
         self.folder = folder
         self.random = random.Random(seed)
-        self.contents = Contents(seed)
-        self.server = sconced.Server(folder / "data")
+        self.contents = load.Contents(seed)
+        self.backup_dir = folder / "backups"
+        self.backup_dir.mkdir()
+        self.server = sconced.Server(folder / "data", ["--backup-dir", self.backup_dir, "--upload-ttl", f"{UPLOAD_TTL}s"])
         self.acknowledged = {}  # (run, version) -> Push
         self.deleted = set()  # acknowledged deletions
         self.doubtful_deletions = set()  # asked for, not acknowledged
         self.aliases = {(run, alias): {0} for run in RUNS[:2] for alias in ("prod", "test")}  # the versions each may name; 0: none
         self.metrics = {}  # (run, version) -> {name: value}, acknowledged
         self.counts = collections.Counter()
-        self.tool = None  # the `sconce push` that runs, if one does
+        self.aborted = []  # acknowledged
+        self.backups = {}  # name -> [whether it was acknowledged, the pushes that were acknowledged before]
+        self.tools = []  # processes of `sconce push` that were started
         self.lock = threading.Lock()
 
-    def pusher(self, stop, doubtful, by_tool):
+    def pusher(self, stop, doubtful, way):
         """Pushes until the server is gone. A push whose answer did not come is `doubtful`."""
         client = self.server.stubs()
         try:
             while not stop.is_set():
-                push = self.contents.make()
+                push = self.contents.make(parts=self.random.randint(2, 3) if way == "parts" else 1)
                 try:
-                    if by_tool:
-                        acknowledged = push.send_by_tool(self.server, self.folder, lambda process: self.tool_started(process, stop))
-                    else:
+                    if way == "import":
                         push.send(client, timeout=20)
                         acknowledged = True
+                    else:
+                        acknowledged = push.send_by_tool(self.server, self.folder, lambda process: self.tool_started(process, stop))
                 except grpc.RpcError:
                     acknowledged = False
                 with self.lock:
@@ -148,15 +89,15 @@ class Story:
                         doubtful.append(push)
                         return
                     self.remember(push)
-        except grpc.RpcError:
-            pass
+                    self.counts[f"pushes by {way}"] += 1
         finally:
             client.close()
 
     def tool_started(self, process, stop):
-        self.tool = process
-        if stop.is_set():
-            process.kill()
+        with self.lock:
+            self.tools.append(process)
+            if stop.is_set():
+                process.kill()
 
     def remember(self, push):
         key = (push.run, push.version)
@@ -164,9 +105,11 @@ class Story:
         self.acknowledged[key] = push
 
     def operator(self, stop):
-        """Deletes, moves aliases, adds metrics and collects until the server is gone."""
+        """Deletes, moves aliases, adds metrics, abandons uploads, takes backups and collects until the server is gone."""
         client, rng = self.server.stubs(), random.Random(self.random.random())
         works = [self.delete_one, self.delete_one, self.move_alias, self.move_alias, self.add_metric, self.collect]
+        # One of these a time takes long.
+        works.append(rng.choice([self.take_backup, lambda c, r: self.abandon_upload(c, r, stop), self.collect]))
         try:
             while not stop.wait(rng.uniform(0, 0.05)):
                 rng.choice(works)(client, rng)
@@ -220,8 +163,31 @@ class Story:
         self.counts["updates"] += 1
 
     def collect(self, client, _):
-        client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=20)
+        done = client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=20)
         self.counts["collections"] += 1
+        self.counts["compacted blobs"] += done.compacted_blobs
+
+    def abandon_upload(self, client, rng, stop):
+        """Sends one part of two, and aborts or forgets the upload."""
+        push = self.contents.make(parts=2)
+        sent = push.send_by_tool(self.server, self.folder, lambda process: self.tool_started(process, stop), parts=[rng.randrange(2)])
+        if not sent or rng.random() < 0.5:
+            self.counts["forgotten uploads"] += 1
+            return
+        client.transfer.AbortUpload(stubs.transfer.AbortUploadRequest(name=push.upload), timeout=20)
+        self.aborted.append(push)
+        self.counts["aborts"] += 1
+
+    def take_backup(self, client, _):
+        if self.backups:
+            return  # one a time is enough to look at
+        name = f"backup{next(self.contents.counter)}"
+        with self.lock:
+            gone = self.deleted | self.doubtful_deletions
+            before = {key: push for key, push in self.acknowledged.items() if key not in gone and key[0] != LIMITED}
+        backup = self.backups[name] = [False, before]
+        client.admin.Backup(admin_service_pb2.BackupRequest(directory=name), timeout=60)
+        backup[0] = True
 
     def limit(self):
         """Gives one run a retention policy."""
@@ -230,6 +196,34 @@ class Story:
         client.checkpoints.CreateRun(request, timeout=20)
         client.close()
 
+    def run_audit(self, data_dir, *options):
+        found = subprocess.run([AUDIT, data_dir, *options], capture_output=True, text=True, check=False, timeout=300)
+        assert found.returncode == 0, f"{data_dir} is not what its versions need:\n{found.stdout}{found.stderr}"
+
+    def check_backups(self):
+        """Each that was taken since this was last asked; they go then."""
+        for name, (acknowledged, before) in self.backups.items():
+            path = self.backup_dir / name
+            assert path.exists() or not acknowledged, f"{name} was acknowledged and is lost"
+            if not path.exists():
+                continue
+            self.run_audit(path, "--leaks-allowed")
+            copy = sconced.Server(path, log=self.server.log)
+            copy.start()
+            client = copy.stubs()
+            found = self.listed(client)
+            for key, push in before.items():
+                # What was deleted while it was taken may be in it or not.
+                assert key in found or key in self.deleted or key in self.doubtful_deletions, f"{key} is not in {name}"
+                assert key not in found or found[key].labels["push"] == push.request_id, f"{key} is another push's in {name}"
+            for key in self.random.sample(sorted(set(before) & set(found)), min(3, len(set(before) & set(found)))):
+                self.check_bytes(client, before[key], found[key].name)
+            client.close()
+            assert copy.stop() == 0
+            shutil.rmtree(path)
+            self.counts["backups" if acknowledged else "backups cut off, and whole"] += 1
+        self.backups = {}
+
     def audit(self):
         """Restarts, collects once, stops, and computes the data directory anew."""
         self.server.start()
@@ -237,26 +231,42 @@ class Story:
         client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=60)
         client.close()
         assert self.server.stop() == 0
-        found = subprocess.run([AUDIT, self.server.data_dir], capture_output=True, text=True, check=False, timeout=300)
-        assert found.returncode == 0, f"the store is not what its versions need:\n{found.stdout}{found.stderr}"
+        self.run_audit(self.server.data_dir)
         self.counts["audits"] += 1
+
+    def wait_until_uploads_are_reaped(self):
+        """What was forgotten takes no space when its time has passed; then one more backup removes what dead ones left."""
+        self.server.start()
+        client = self.server.stubs()
+        give_up = time.monotonic() + UPLOAD_TTL + 60
+        while any((self.server.data_dir / "uploads").iterdir()):
+            assert time.monotonic() < give_up, "uploads that nobody touches are not reaped"
+            client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=60)
+            time.sleep(0.2)
+        client.admin.Backup(admin_service_pb2.BackupRequest(directory="last"), timeout=60)
+        assert [path.name for path in self.backup_dir.iterdir()] == ["last"]
+        self.backups["last"] = [True, {}]
+        client.close()
+        self.server.kill()
+        self.check_backups()
 
     def kill_once(self, longest):
         """Starts the server, pushes, kills it at a random moment, and returns the pushes that were not acknowledged."""
         self.server.start()
         stop, doubtful = threading.Event(), []
-        threads = [threading.Thread(target=self.pusher, args=(stop, doubtful, i == 0)) for i in range(THREADS)]
+        threads = [threading.Thread(target=self.pusher, args=(stop, doubtful, way)) for way in PUSHERS]
         threads.append(threading.Thread(target=self.operator, args=(stop,)))
         for thread in threads:
             thread.start()
         time.sleep(self.random.uniform(0, longest))  # the moment is the experiment
         self.server.kill()
         stop.set()
-        if self.tool is not None:
-            self.tool.kill()  # else it would try again for a while, as it should
-            self.tool = None
+        with self.lock:
+            for tool in self.tools:
+                tool.kill()  # else it would try again for a while, as it should
         for thread in threads:
             thread.join()
+        self.tools = []
         return doubtful
 
     def listed(self, client):
@@ -315,6 +325,13 @@ class Story:
             version = self.alias_version(client, f"projects/default/runs/{run}/aliases/{alias}")
             assert version in allowed, f"alias {alias} of {run} names {version}, not one of {allowed}"
             self.aliases[run, alias] = {version}
+        for push in self.aborted:
+            try:
+                upload = client.transfer.GetUpload(stubs.transfer.GetUploadRequest(name=push.upload), timeout=20)
+                raise AssertionError(f"{upload.name} was aborted and is back")
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.NOT_FOUND, error
+        self.aborted = self.aborted[-20:]
         unknown = set(found) - set(self.acknowledged)
         there = {}
         for key in unknown:
@@ -361,6 +378,7 @@ def tell(folder, seed, kills, longest):
             slowest = max(slowest, time.monotonic() - restarted)
             count = story.check(doubtful, recent)
             story.server.kill()  # also a kill: right after recovery
+            story.check_backups()
             if number % 5 == 0:
                 story.audit()
             if number % 10 == 0:
@@ -368,6 +386,7 @@ def tell(folder, seed, kills, longest):
         story.server.start()
         count = story.check([], [], thorough=True)
         assert story.server.stop() == 0
+        story.wait_until_uploads_are_reaped()
         story.audit()
     except BaseException:
         print(f"kill9: FAILED; the data is in {folder}\n{story.server.log_tail()}", flush=True)
@@ -376,6 +395,9 @@ def tell(folder, seed, kills, longest):
         if story.server.process is not None and story.server.process.poll() is None:
             story.server.kill()
     assert story.counts["cut off"], "no push was ever in flight at a kill: the test tests nothing"
+    if kills >= 100:
+        for what in [f"pushes by {way}" for way in PUSHERS] + ["deletions", "alias moves", "updates", "aborts", "forgotten uploads", "backups", "compacted blobs"]:
+            assert story.counts[what], f"the load had no {what}"
     counts = ", ".join(f"{number} {what}" for what, number in sorted(story.counts.items()))
     return f"{len(story.acknowledged)} acknowledged versions, {count} there; {counts}; slowest restart {slowest:.2f} s; {time.monotonic() - began:.0f} s in all"
 
