@@ -95,11 +95,19 @@ absl::StatusOr<std::optional<RunName>> EditOwner(Store& store, const catalog::Ow
   return GetName(run->record);
 }
 
+// `chunk_key`: of the chunk that is the reason, null when it is none. Should a push store that anew at this moment, the
+// owner is left alone.
 absl::Status QuarantineOwner(Store& store, const catalog::Owner& owner, const records::ManifestLocation* at,
-                             Edit edit) {
+                             const std::string* chunk_key, Edit edit) {
   std::optional<RunName> changed;
   SCONCE_RETURN_IF_ERROR(RetryOnConflict([&]() -> absl::Status {
     catalog::ChangeSet change;
+    changed.reset();
+    if (chunk_key != nullptr) {
+      SCONCE_ASSIGN_OR_RETURN(const auto chunk, ReadRecord<records::ChunkRecord>(*store.catalog, *chunk_key));
+      if (!chunk || !chunk->record.bad()) return absl::OkStatus();
+      change.conditions.push_back(chunk->Unchanged());
+    }
     SCONCE_ASSIGN_OR_RETURN(changed, EditOwner(store, owner, at, edit, change));
     if (!changed) return absl::OkStatus();
     return store.catalog->Apply(change).status();
@@ -117,9 +125,10 @@ absl::Status QuarantineOwner(Store& store, const catalog::Owner& owner, const re
 // From here on no commit can add a reference to the chunk: each has the condition that it is good.
 absl::Status QuarantineSharers(Store& store, uint64_t project_uid, const Digest& chunk) {
   SCONCE_ASSIGN_OR_RETURN(const std::vector<catalog::Owner> owners, OwnersOf(*store.catalog, project_uid, chunk));
+  const std::string chunk_key = catalog::ChunkKey(project_uid, chunk);
   for (const catalog::Owner& owner : owners) {
     SCONCE_RETURN_IF_ERROR(
-        QuarantineOwner(store, owner, nullptr, [&](Damage& bad_chunks, bool&, records::ManifestLocation&) {
+        QuarantineOwner(store, owner, nullptr, &chunk_key, [&](Damage& bad_chunks, bool&, records::ManifestLocation&) {
           const std::string digest(chunk.AsKey());
           if (std::find(bad_chunks.begin(), bad_chunks.end(), digest) != bad_chunks.end()) return false;
           *bad_chunks.Add() = digest;
@@ -190,11 +199,12 @@ absl::Status QuarantineLostChunk(Store& store, uint64_t project_uid, const Diges
 }
 
 absl::Status QuarantineManifest(Store& store, const catalog::Owner& owner, const records::ManifestLocation& at) {
-  return QuarantineOwner(store, owner, &at, [&store](Damage&, bool& manifest_corrupt, records::ManifestLocation&) {
-    if (std::exchange(manifest_corrupt, true)) return false;
-    store.integrity.CountFailure();
-    return true;
-  });
+  return QuarantineOwner(store, owner, &at, nullptr,
+                         [&store](Damage&, bool& manifest_corrupt, records::ManifestLocation&) {
+                           if (std::exchange(manifest_corrupt, true)) return false;
+                           store.integrity.CountFailure();
+                           return true;
+                         });
 }
 
 absl::Status HealChunkInPlace(Store& store, uint64_t project_uid, const Digest& chunk, const blob::BlobId& blob,
