@@ -48,6 +48,24 @@ bool IsWholeAtSomeLength(ByteSpan bytes) {
   return false;
 }
 
+bool IsWhole(ByteSpan record) {
+  const uint32_t expected = record[0] | record[1] << 8 | record[2] << 16 | static_cast<uint32_t>(record[3]) << 24;
+  uint32_t crc = 0xffffffffU;
+  for (size_t i = kHeaderBytes - 1; i < record.size(); ++i) {
+    crc = crc >> 8 ^ Crc32cTable()[(crc ^ record[i]) & 0xff];
+  }
+  return Masked(~crc) == expected;
+}
+
+absl::Status LogIsDamaged(const std::string& name) {
+  return MakeError(
+      Reason::CATALOG_CORRUPT,
+      absl::StrCat("a record in the catalog's log ", name,
+                   " does not match its checksum; what it says is still known: it is written elsewhere with "
+                   "the next change"),
+      {{"file", name}});
+}
+
 // Looks at the last block of a log: only there does a record that is too long look like the end.
 absl::Status CheckLastBlock(ByteSpan block, const std::string& name) {
   while (block.size() >= kHeaderBytes) {
@@ -75,6 +93,23 @@ absl::Status CheckLog(FileSystem& file_system, const std::string& directory, con
 }
 
 }  // namespace
+
+absl::Status CheckSyncedLog(const ReadableFile& log, int64_t synced_bytes, const std::string& name) {
+  if (log.size_bytes() < synced_bytes) return LogIsDamaged(name);
+  std::vector<uint8_t> bytes(kBlockBytes);
+  for (int64_t begin = 0; begin < synced_bytes; begin += static_cast<int64_t>(kBlockBytes)) {
+    const size_t size = static_cast<size_t>(std::min<int64_t>(kBlockBytes, synced_bytes - begin));
+    SCONCE_RETURN_IF_ERROR(log.ReadAt(begin, absl::MakeSpan(bytes.data(), size)));
+    ByteSpan block(bytes.data(), size);
+    while (block.size() >= kHeaderBytes) {
+      const size_t record = kHeaderBytes + (block[4] | block[5] << 8);
+      if (record > block.size() || !IsWhole(block.first(record))) return LogIsDamaged(name);
+      block.remove_prefix(record);
+    }
+    if (size < kBlockBytes && !block.empty()) return LogIsDamaged(name);
+  }
+  return absl::OkStatus();
+}
 
 absl::Status CheckLogs(FileSystem& file_system, const std::string& directory) {
   const auto names = file_system.List(directory);

@@ -16,6 +16,10 @@ namespace sconce::catalog {
 // directory. CATALOG_CORRUPT, IO_ERROR. A directory that is absent or empty is fine.
 absl::Status CheckLogs(FileSystem& file_system, const std::string& directory);
 
+// Whether the first `synced_bytes` of a log, which end with a record, are whole records. `name` is for the message.
+// CATALOG_CORRUPT, IO_ERROR. RocksDB itself reads a log when it is opened only.
+absl::Status CheckSyncedLog(const ReadableFile& log, int64_t synced_bytes, const std::string& name);
+
 }  // namespace sconce::catalog
 
 #endif  // SCONCE_STORAGE_CATALOG_LOG_CHECK_H_

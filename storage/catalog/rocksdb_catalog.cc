@@ -10,6 +10,7 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <future>
@@ -166,14 +167,15 @@ class RocksDbReader : public CatalogReader {
 
 class RocksDbCatalogImpl final : public Catalog {
  public:
-  RocksDbCatalogImpl(std::unique_ptr<rocksdb::Env> env, std::unique_ptr<rocksdb::DB> db, std::string path,
-                     const RocksDbOptions& options, int64_t revision)
+  RocksDbCatalogImpl(std::unique_ptr<rocksdb::Env> env, std::shared_ptr<SyncedLogs> logs,
+                     std::unique_ptr<rocksdb::DB> db, std::string path, const RocksDbOptions& options, int64_t revision)
       : path_(std::move(path)),
         files_(*options.file_system),
         min_free_bytes_(options.min_free_bytes),
         write_buffer_bytes_(options.write_buffer_bytes),
         resume_timeout_(options.resume_timeout),
         env_(std::move(env)),
+        logs_(std::move(logs)),
         db_(std::move(db)),
         newest_(db_.get(), nullptr),
         revision_(revision),
@@ -197,7 +199,8 @@ class RocksDbCatalogImpl final : public Catalog {
   absl::StatusOr<int64_t> Apply(const ChangeSet& change) override { return queue_->Submit(change); }
   absl::Status Verify() const override {
     SCONCE_RETURN_IF_ERROR(ToStatus(db_->VerifyChecksum(rocksdb::ReadOptions()), "verify"));
-    return ToStatus(db_->VerifyFileChecksums(rocksdb::ReadOptions()), "verify");
+    SCONCE_RETURN_IF_ERROR(ToStatus(db_->VerifyFileChecksums(rocksdb::ReadOptions()), "verify"));
+    return VerifyLogs();
   }
   std::unique_ptr<CatalogReader> Snapshot() const override {
     return std::make_unique<RocksDbReader>(db_.get(), db_->GetSnapshot());
@@ -211,6 +214,23 @@ class RocksDbCatalogImpl final : public Catalog {
   }
 
  private:
+  // The logs as far as they are durable; a change that is being written is behind that.
+  absl::Status VerifyLogs() const {
+    for (const auto& [path, synced_bytes] : logs_->Get()) {
+      if (synced_bytes <= 0) continue;
+      const auto log = files_.OpenRead(path);
+      if (IsAbsent(log.status())) {  // not needed any more, or of a copy that has its own name by now
+        logs_->Remove(path);
+        continue;
+      }
+      SCONCE_RETURN_IF_ERROR(log.status());
+      const absl::Status whole = CheckSyncedLog(**log, synced_bytes, path.substr(path.rfind('/') + 1));
+      if (HasReason(whole, Reason::CATALOG_CORRUPT)) flush_wanted_ = true;
+      SCONCE_RETURN_IF_ERROR(whole);
+    }
+    return absl::OkStatus();
+  }
+
   // What a group has changed so far: seen by the conditions of the changes behind.
   using Overlay = absl::flat_hash_map<absl::string_view, std::optional<absl::string_view>>;
 
@@ -278,10 +298,11 @@ class RocksDbCatalogImpl final : public Catalog {
   // * Resume waits until no compaction runs, and a compaction that fails because the disk is full begins anew at once,
   //   while resuming but not while it is stopped. So compactions are brought to their end before.
   rocksdb::Status PrepareMemtable() const {
-    if (Property(rocksdb::DB::Properties::kCurSizeActiveMemTable) >= write_buffer_bytes_) {
+    if (flush_wanted_ || Property(rocksdb::DB::Properties::kCurSizeActiveMemTable) >= write_buffer_bytes_) {
       rocksdb::FlushOptions flush;
       flush.allow_write_stall = true;
       if (rocksdb::Status status = db_->Flush(flush); !status.ok()) return status;
+      flush_wanted_ = false;
     }
     if (!MemtableIsEmpty()) return rocksdb::Status::OK();
     std::string schema;  // as it is stored: it may be older than this build's, while it is migrated
@@ -356,8 +377,11 @@ class RocksDbCatalogImpl final : public Catalog {
   const int64_t write_buffer_bytes_;
   const absl::Duration resume_timeout_;
   const std::unique_ptr<rocksdb::Env> env_;
+  const std::shared_ptr<SyncedLogs> logs_;
   const std::unique_ptr<rocksdb::DB> db_;
   const RocksDbReader newest_;
+  // A log is damaged: the next change is preceded by a flush, after which nobody needs the log.
+  mutable std::atomic<bool> flush_wanted_{false};
   int64_t revision_;      // of the committer thread alone
   absl::Status broken_;   // of the committer thread alone: why nothing is written any more
   std::thread resuming_;  // of the committer thread alone, and of the destructor: a Resume that did not come back
@@ -431,7 +455,8 @@ absl::StatusOr<std::unique_ptr<CatalogReader>> RocksDbCatalog::OpenReadOnly(cons
 
 absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string& path, const RocksDbOptions& options) {
   SCONCE_RETURN_IF_ERROR(CheckLogs(*options.file_system, path));
-  std::unique_ptr<rocksdb::Env> env = MakeRocksDbEnv(*options.file_system, options.failure_pause);
+  const auto logs = std::make_shared<SyncedLogs>();
+  std::unique_ptr<rocksdb::Env> env = MakeRocksDbEnv(*options.file_system, options.failure_pause, logs);
   rocksdb::DB* opened = nullptr;
   rocksdb::Status status = rocksdb::DB::Open(ToRocksDb(options, env.get()), path, &opened);
   if (status.IsCorruption()) {
@@ -448,7 +473,7 @@ absl::StatusOr<std::unique_ptr<Catalog>> RocksDbCatalog::Open(const std::string&
             revision = ParseLogKey(key).value_or(0);
             return false;
           }));
-  auto catalog = std::make_unique<RocksDbCatalogImpl>(std::move(env), std::move(db), path, options, revision);
+  auto catalog = std::make_unique<RocksDbCatalogImpl>(std::move(env), logs, std::move(db), path, options, revision);
   SCONCE_RETURN_IF_ERROR(MigrateSchema(*catalog, schema));
   return catalog;
 }

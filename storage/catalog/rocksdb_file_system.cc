@@ -4,7 +4,6 @@
 #include <rocksdb/system_clock.h>
 
 #include <algorithm>
-#include <atomic>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,15 +97,15 @@ class AppendedFile final : public rocksdb::FSWritableFile {
   IOStatus Truncate(uint64_t size, const IOOptions&, IODebugContext*) override {
     const absl::Status truncated = file_->Truncate(static_cast<int64_t>(size));
     if (truncated.ok()) size_bytes_ = static_cast<int64_t>(size);
-    synced_bytes_ = -1;
+    *synced_bytes_ = -1;
     return ToIoStatus(truncated);
   }
   IOStatus Flush(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
   IOStatus Sync(const IOOptions&, IODebugContext*) override {
     const int64_t written = size_bytes_;
-    if (synced_bytes_ == written) return IOStatus::OK();
+    if (*synced_bytes_ == written) return IOStatus::OK();
     const absl::Status synced = file_->Sync();
-    if (synced.ok()) synced_bytes_ = written;
+    if (synced.ok()) *synced_bytes_ = written;
     return ToIoStatus(synced);
   }
   bool IsSyncThreadSafe() const override { return true; }
@@ -115,12 +114,14 @@ class AppendedFile final : public rocksdb::FSWritableFile {
     return IOStatus::OK();
   }
   uint64_t GetFileSize(const IOOptions&, IODebugContext*) override { return static_cast<uint64_t>(size_bytes_); }
+  // -1 before the first Sync.
+  std::shared_ptr<const std::atomic<int64_t>> synced_bytes() const { return synced_bytes_; }
 
  private:
   std::unique_ptr<WritableFile> file_;  // until Close
   // Read by Sync while another thread appends.
   std::atomic<int64_t> size_bytes_{0};
-  std::atomic<int64_t> synced_bytes_{-1};
+  const std::shared_ptr<std::atomic<int64_t>> synced_bytes_ = std::make_shared<std::atomic<int64_t>>(-1);
 };
 
 class Directory final : public rocksdb::FSDirectory {
@@ -137,8 +138,8 @@ class Directory final : public rocksdb::FSDirectory {
 
 class RocksDbFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  explicit RocksDbFileSystem(sconce::FileSystem& files)
-      : FileSystemWrapper(rocksdb::FileSystem::Default()), files_(files) {}
+  RocksDbFileSystem(sconce::FileSystem& files, std::shared_ptr<SyncedLogs> logs)
+      : FileSystemWrapper(rocksdb::FileSystem::Default()), files_(files), logs_(std::move(logs)) {}
   const char* Name() const override { return "SconceFileSystem"; }
 
   IOStatus NewSequentialFile(const std::string& path, const FileOptions&,
@@ -163,8 +164,11 @@ class RocksDbFileSystem final : public rocksdb::FileSystemWrapper {
       if (absl::Status removed = files_.Remove(path); !removed.ok()) return ToIoStatus(removed);
       file = files_.Create(path, create);
     }
-    if (file.ok()) *result = std::make_unique<AppendedFile>(*std::move(file), options);
-    return ToIoStatus(file.status());
+    if (!file.ok()) return ToIoStatus(file.status());
+    auto appended = std::make_unique<AppendedFile>(*std::move(file), options);
+    if (logs_ != nullptr && absl::EndsWith(path, ".log")) logs_->Add(path, appended->synced_bytes());
+    *result = std::move(appended);
+    return IOStatus::OK();
   }
   IOStatus ReopenWritableFile(const std::string&, const FileOptions&, std::unique_ptr<rocksdb::FSWritableFile>*,
                               IODebugContext*) override {
@@ -216,6 +220,7 @@ class RocksDbFileSystem final : public rocksdb::FileSystemWrapper {
     return ToIoStatus(file.status());
   }
   IOStatus DeleteFile(const std::string& path, const IOOptions&, IODebugContext*) override {
+    if (logs_ != nullptr) logs_->Remove(path);
     return ToIoStatus(files_.Remove(path));
   }
   IOStatus DeleteDir(const std::string& path, const IOOptions&, IODebugContext*) override {
@@ -237,6 +242,7 @@ class RocksDbFileSystem final : public rocksdb::FileSystemWrapper {
 
  private:
   sconce::FileSystem& files_;
+  const std::shared_ptr<SyncedLogs> logs_;
 };
 
 // RocksDB sleeps through its clock, a second at a time, and only after failures.
@@ -253,8 +259,8 @@ class PausingClock final : public rocksdb::SystemClockWrapper {
 
 class RocksDbEnv final : public rocksdb::EnvWrapper {
  public:
-  RocksDbEnv(FileSystem& files, absl::Duration pause)
-      : EnvWrapper(rocksdb::NewCompositeEnv(std::make_shared<RocksDbFileSystem>(files))) {
+  RocksDbEnv(FileSystem& files, absl::Duration pause, std::shared_ptr<SyncedLogs> logs)
+      : EnvWrapper(rocksdb::NewCompositeEnv(std::make_shared<RocksDbFileSystem>(files, std::move(logs)))) {
     system_clock_ = std::make_shared<PausingClock>(pause);
   }
   const char* Name() const override { return "SconceEnv"; }
@@ -262,8 +268,26 @@ class RocksDbEnv final : public rocksdb::EnvWrapper {
 
 }  // namespace
 
-std::unique_ptr<rocksdb::Env> MakeRocksDbEnv(FileSystem& files, absl::Duration failure_pause) {
-  return std::make_unique<RocksDbEnv>(files, failure_pause);
+std::map<std::string, int64_t> SyncedLogs::Get() const {
+  MutexLock lock(&mu_);
+  std::map<std::string, int64_t> sizes;
+  for (const auto& [path, synced_bytes] : logs_) sizes[path] = *synced_bytes;
+  return sizes;
+}
+
+void SyncedLogs::Add(const std::string& path, std::shared_ptr<const std::atomic<int64_t>> synced_bytes) {
+  MutexLock lock(&mu_);
+  logs_[path] = std::move(synced_bytes);
+}
+
+void SyncedLogs::Remove(const std::string& path) {
+  MutexLock lock(&mu_);
+  logs_.erase(path);
+}
+
+std::unique_ptr<rocksdb::Env> MakeRocksDbEnv(FileSystem& files, absl::Duration failure_pause,
+                                             std::shared_ptr<SyncedLogs> logs) {
+  return std::make_unique<RocksDbEnv>(files, failure_pause, std::move(logs));
 }
 
 bool IsDiskFull(const rocksdb::Status& status) {

@@ -1,6 +1,7 @@
 // Flips bits in every file of a catalog, one at a time. Each must be harmless, every answer being what it was, or be
 // found: by the open, by a read, never by a wrong or missing answer.
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -8,6 +9,7 @@
 #include <set>
 #include <string>
 #include <system_error>
+#include <thread>
 
 #include "storage/catalog/keys.h"
 #include "storage/catalog/log_check.h"
@@ -241,6 +243,65 @@ TEST_F(CatalogDamageTest, VerifyReadsWhatNobodyAsksFor) {
   bytes[100] = static_cast<char>(bytes[100] ^ 4);
   Spill(table, bytes);
   EXPECT_THAT((*opened)->Verify(), FailsWith(Reason::CATALOG_CORRUPT));
+}
+
+// Behind the back of a catalog that goes on writing to it.
+TEST_F(CatalogDamageTest, VerifyReadsTheLogThatIsBeingWritten) {
+  const std::string path = dir_ / "live";
+  auto opened = RocksDbCatalog::Open(path);
+  ASSERT_OK(opened);
+  for (uint32_t i = 0; i < 12; ++i) ASSERT_OK((*opened)->Apply(Puts({{absl::StrCat("x", i), Noise(60 + i * 9, i)}})));
+  ASSERT_OK((*opened)->Apply(Puts({{"xlarge", Noise(40'000, 99)}})));  // over the end of a block
+  fs::path log;
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (entry.path().extension() == ".log" && fs::file_size(entry.path()) > 0) log = entry.path();
+  }
+  ASSERT_FALSE(log.empty());
+  EXPECT_OK((*opened)->Verify());
+  const std::string bytes = Slurp(log);
+  ASSERT_GT(bytes.size(), 41'000u);
+  std::vector<size_t> positions = Every(0, 2000, 1);
+  for (const size_t at : Every(2000, bytes.size(), 199)) positions.push_back(at);
+  for (const size_t at : Every(32'700, 32'800, 1)) positions.push_back(at);
+  for (const size_t at : Every(bytes.size() - 50, bytes.size(), 1)) positions.push_back(at);
+  const auto flip = [&](size_t at) {
+    std::fstream file(log, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(static_cast<char>(bytes[at] ^ 1 << at % 8));
+  };
+  const auto restore = [&](size_t at) {
+    std::fstream file(log, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(bytes[at]);
+  };
+  for (const size_t at : positions) {
+    flip(at);
+    EXPECT_THAT((*opened)->Verify(), FailsWith(Reason::CATALOG_CORRUPT)) << "byte " << at;
+    restore(at);
+  }
+  EXPECT_OK((*opened)->Verify());
+  // Nothing of it is lost: the next change puts all that was in the log into a table before.
+  flip(100);
+  EXPECT_THAT((*opened)->Verify(), FailsWith(Reason::CATALOG_CORRUPT));
+  ASSERT_OK((*opened)->Apply(Puts({{"xnew", "1"}})));
+  EXPECT_OK((*opened)->Verify());
+  const Pairs before = ScanAll(**opened, "", "");
+  opened->reset();
+  opened = RocksDbCatalog::Open(path);
+  ASSERT_OK(opened);
+  EXPECT_EQ(ScanAll(**opened, "", ""), before);
+}
+
+TEST_F(CatalogDamageTest, VerifyGoesOnAmongChanges) {
+  const auto opened = RocksDbCatalog::Open(dir_ / "live", options_);
+  ASSERT_OK(opened);
+  std::atomic<bool> done{false};
+  std::thread writer([&] {
+    for (uint32_t i = 0; i < 400; ++i) EXPECT_OK((*opened)->Apply(Puts({{absl::StrCat("x", i % 50), Noise(3000, i)}})));
+    done = true;
+  });
+  while (!done) EXPECT_OK((*opened)->Verify());
+  writer.join();
 }
 
 TEST(LogCheckTest, ATornRecordIsNoDamage) {
