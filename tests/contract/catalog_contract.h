@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -15,7 +16,10 @@
 #include "tests/support/status_matchers.h"
 
 // What every Catalog promises. Instantiate with a type that has `std::unique_ptr<Catalog> Open()` (the same contents
-// each time where `kDurable`; the catalog opened before is gone by then) and `static constexpr bool kDurable`.
+// each time where `kDurable`; the catalog opened before is gone by then) and `static constexpr bool kDurable`. A
+// catalog that is kept in a directory also has `std::string NewPath()`, a name in a directory that is there, and
+// `std::unique_ptr<CatalogReader> OpenCopy(path)`, of what Checkpoint made; a place without them, a `kDurable` of
+// false.
 namespace sconce::catalog {
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
@@ -207,12 +211,88 @@ TYPED_TEST_P(CatalogContract, WhatNobodyDamagedVerifies) {
   EXPECT_OK(this->catalog_->Verify());
 }
 
+TYPED_TEST_P(CatalogContract, ACheckpointIsACatalogOfItsOwnAsOfOneMoment) {
+  if constexpr (!TypeParam::kDurable) {
+    EXPECT_THAT(this->catalog_->Checkpoint("/nowhere"), FailsWith(Reason::NOT_IMPLEMENTED));
+  } else {
+    ASSERT_OK(this->catalog_->Apply(Puts({{"xa", "1"}, {"xb", "1"}})));
+    const std::string path = this->place_.NewPath();
+    ASSERT_OK(this->catalog_->Checkpoint(path));
+    const Pairs then = ScanAll(*this->catalog_, "", "");
+    ChangeSet later = Puts({{"xa", "2"}});
+    later.deletes = {"xb"};
+    ASSERT_OK(this->catalog_->Apply(later));
+    {
+      const auto copy = this->place_.OpenCopy(path);
+      EXPECT_EQ(ScanAll(*copy, "", ""), then);
+    }
+    // An empty one, and one of nothing new.
+    ASSERT_OK(this->catalog_->Checkpoint(this->place_.NewPath()));
+    ASSERT_OK(this->catalog_->Checkpoint(this->place_.NewPath()));
+    ASSERT_OK_AND_ASSIGN(const auto a, this->catalog_->Get("xa"));
+    EXPECT_EQ(a, "2") << "the original goes on";
+    EXPECT_OK(this->catalog_->Verify());
+  }
+}
+
+TYPED_TEST_P(CatalogContract, ACheckpointDoesNotWriteWhereSomethingIs) {
+  if constexpr (TypeParam::kDurable) {
+    ASSERT_OK(this->catalog_->Apply(Puts({{"xa", "1"}})));
+    const std::string path = this->place_.NewPath();
+    ASSERT_OK(this->catalog_->Checkpoint(path));
+    ASSERT_OK(this->catalog_->Apply(Puts({{"xa", "2"}})));
+    EXPECT_FALSE(this->catalog_->Checkpoint(path).ok());
+    ASSERT_OK_AND_ASSIGN(const auto a, this->place_.OpenCopy(path)->Get("xa"));
+    EXPECT_EQ(a, "1") << "the first copy stays as it was";
+    ASSERT_OK(this->catalog_->Apply(Puts({{"xb", "3"}}))) << "changes go on after a refusal";
+  }
+}
+
+// Each change moves one unit between two keys and counts itself in a third: whatever is missing shows.
+TYPED_TEST_P(CatalogContract, CheckpointsAmongChangesHoldAllOfEachChangeOrNothing) {
+  if constexpr (TypeParam::kDurable) {
+    constexpr int kChanges = 300;
+    ASSERT_OK(this->catalog_->Apply(Puts({{"xfrom", absl::StrCat(kChanges)}, {"xto", "0"}})));
+    std::atomic<int> applied{0};
+    std::thread writer([&] {
+      for (int i = 1; i <= kChanges; ++i) {
+        ChangeSet change = Puts({{"xfrom", absl::StrCat(kChanges - i)}, {"xto", absl::StrCat(i)}});
+        change.puts.emplace_back("xpadding", std::string(2000, static_cast<char>('a' + i % 26)));
+        change.log.push_back(absl::StrCat("entry ", i));
+        ASSERT_OK(this->catalog_->Apply(change));
+        applied = i;
+      }
+    });
+    std::vector<std::pair<int, std::string>> copies;  // and how many changes were acknowledged before
+    while (applied < kChanges) {
+      const int before = applied;
+      copies.emplace_back(before, this->place_.NewPath());
+      const absl::Status made = this->catalog_->Checkpoint(copies.back().second);
+      EXPECT_OK(made);
+      if (!made.ok()) break;
+    }
+    writer.join();
+    for (const auto& [before, path] : copies) {
+      const auto copy = this->place_.OpenCopy(path);
+      ASSERT_OK_AND_ASSIGN(const auto from, copy->Get("xfrom"));
+      ASSERT_OK_AND_ASSIGN(const auto to, copy->Get("xto"));
+      const int moved = std::stoi(*to);
+      EXPECT_GE(moved, before) << "an acknowledged change is missing";
+      EXPECT_EQ(std::stoi(*from) + moved, kChanges) << "half a change";
+      EXPECT_EQ(ScanAll(*copy, "l", "m").size(), static_cast<size_t>(moved));
+    }
+    EXPECT_GE(copies.size(), 1u);
+  }
+}
+
 REGISTER_TYPED_TEST_SUITE_P(CatalogContract, GetFindsWhatWasPutAndNothingElse, MultiGetKeepsTheOrderOfItsKeys,
                             ScanVisitsTheHalfOpenRangeBothWays, ScanStopsWhenToldTo, DeletesAndPutsAreOneStep,
                             AFailedConditionNamesItsKeyAndChangesNothing, ConditionsThatHoldLetTheChangeThrough,
                             LogEntriesGetConsecutiveRevisions, ASnapshotDoesNotSeeLaterChanges,
                             ConcurrentIncrementsLoseNothing, AHugeChangeIsOneStep, WhatWasAppliedIsThereAfterReopening,
-                            WhatNobodyDamagedVerifies);
+                            WhatNobodyDamagedVerifies, ACheckpointIsACatalogOfItsOwnAsOfOneMoment,
+                            ACheckpointDoesNotWriteWhereSomethingIs,
+                            CheckpointsAmongChangesHoldAllOfEachChangeOrNothing);
 
 }  // namespace sconce::catalog
 

@@ -131,6 +131,28 @@ TEST(KeysTest, EveryParsedKeyGivesItsFieldsBack) {
   EXPECT_EQ(ParseLogKey(LogKey(12)), 12);
 }
 
+TEST(KeysTest, MomentsOfRetentionSortByTimeAndGiveTheirFieldsBack) {
+  constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
+  ExpectAscending({RetentionKey(0, 7), RetentionKey(1, 5), RetentionKey(255, 9), RetentionKey(256, 1),
+                   RetentionKey(256, 2), RetentionKey(1'700'000'000'000'000'000, 1), RetentionKey(kForever, 0)});
+  for (const int64_t due : {int64_t{0}, int64_t{1'700'000'000'000'000'000}, kForever}) {
+    for (const uint64_t run : {uint64_t{0}, uint64_t{3}, UINT64_MAX}) {
+      const std::string key = RetentionKey(due, run);
+      const auto fields = ParseRetentionKey(key);
+      ASSERT_TRUE(fields);
+      EXPECT_EQ(fields->due_ns, due);
+      EXPECT_EQ(fields->run_uid, run);
+      EXPECT_TRUE(key >= RetentionPrefix() && key < PrefixEnd(RetentionPrefix()));
+      for (size_t size = 0; size < key.size(); ++size) EXPECT_FALSE(ParseRetentionKey(key.substr(0, size)));
+      EXPECT_FALSE(ParseRetentionKey(key + "x"));
+    }
+  }
+  EXPECT_EQ(RetentionKey(-5, 3), RetentionKey(0, 3)) << "what is before 1970 is due";
+  EXPECT_FALSE(ParseRetentionKey(CheckpointKey(1, 2)));
+  EXPECT_EQ(ToHex(AsBytes(RetentionKey(258, 3))), "6500000000000001020000000000000003");
+  EXPECT_EQ(ToHex(AsBytes(RetentionKey(kForever, 0))), "657fffffffffffffff0000000000000000");
+}
+
 TEST(KeysTest, KeysOfUploadsGiveTheirFieldsBack) {
   const Digest chunk = Sha256(AsBytes("x"));
   const Fingerprint xxh3 = Xxh3(AsBytes("x"));

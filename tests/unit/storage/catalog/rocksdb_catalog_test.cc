@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "storage/catalog/keys.h"
+#include "storage/catalog/watched_catalog.h"
 #include "tests/contract/catalog_contract.h"
 #include "tests/support/memory_catalog.h"
 #include "tests/support/temp_dir.h"
@@ -24,11 +25,27 @@ struct InRocksDb {
     EXPECT_OK(opened);
     return std::move(opened).value();
   }
+  std::string NewPath() { return absl::StrCat(dir.path(), "/copy", copies++); }
+  std::unique_ptr<CatalogReader> OpenCopy(const std::string& path) {
+    auto opened = RocksDbCatalog::OpenReadOnly(path);
+    EXPECT_OK(opened);
+    return std::move(opened).value();
+  }
   TempDir dir;
+  int copies = 0;
+};
+
+// The one that the repository puts before it.
+struct InWatchedRocksDb : InRocksDb {
+  std::unique_ptr<Catalog> Open() {
+    return Watch(
+        InRocksDb::Open(), [](const absl::Status&) {}, [](const ChangeSet&) {});
+  }
 };
 
 INSTANTIATE_TYPED_TEST_SUITE_P(Memory, CatalogContract, InMemory);
 INSTANTIATE_TYPED_TEST_SUITE_P(RocksDb, CatalogContract, InRocksDb);
+INSTANTIATE_TYPED_TEST_SUITE_P(Watched, CatalogContract, InWatchedRocksDb);
 
 // The write-ahead log that holds what was applied since the catalog was opened.
 std::filesystem::path NewestLog(const std::string& dir) {
