@@ -9,7 +9,8 @@
 * Nothing else is there: every listed version belongs to a push, and numbers are never used twice.
 * A deletion, an alias's move or an update that was acknowledged happened; one that was not happened or did not. A run with a
   retention policy loses none of its newest versions.
-* What an acknowledged abort ended is gone, and no upload that was never committed is a version. Those that nobody touches are reaped.
+* What an acknowledged abort ended is gone, and no upload that was never committed is a version. When they
+  are all aborted, they take no space.
 * A backup that was acknowledged holds all that had been acknowledged before it, and is a data directory like any other; one that was not
   is such a one too, or is not there.
 * The next start and one collection leave nothing that no version needs, and every reference count is right: the data directory is
@@ -45,7 +46,6 @@ from sconce.v1 import admin_service_pb2  # noqa: E402
 LIMITED = RUNS[2]  # has a retention policy
 KEPT = 5  # the newest of its versions
 PUSHERS = ["tool", "import", "parts"]
-UPLOAD_TTL = 10  # seconds
 AUDIT = sconced.BIN.parent / "tests/audit_data_dir"
 
 
@@ -58,7 +58,7 @@ class Story:
         self.contents = load.Contents(seed)
         self.backup_dir = folder / "backups"
         self.backup_dir.mkdir()
-        self.server = sconced.Server(folder / "data", ["--backup-dir", self.backup_dir, "--upload-ttl", f"{UPLOAD_TTL}s"])
+        self.server = sconced.Server(folder / "data", ["--backup-dir", self.backup_dir])
         self.acknowledged = {}  # (run, version) -> Push
         self.deleted = set()  # acknowledged deletions
         self.doubtful_deletions = set()  # asked for, not acknowledged
@@ -66,6 +66,7 @@ class Story:
         self.metrics = {}  # (run, version) -> {name: value}, acknowledged
         self.counts = collections.Counter()
         self.aborted = []  # acknowledged
+        self.forgotten = []  # uploads that nobody commits
         self.backups = {}  # name -> [whether it was acknowledged, the pushes that were acknowledged before]
         self.tools = []  # processes of `sconce push` that were started
         self.lock = threading.Lock()
@@ -170,12 +171,14 @@ class Story:
     def abandon_upload(self, client, rng, stop):
         """Sends one part of two, and aborts or forgets the upload."""
         push = self.contents.make(parts=2)
+        self.forgotten.append(push)
         sent = push.send_by_tool(self.server, self.folder, lambda process: self.tool_started(process, stop), parts=[rng.randrange(2)])
         if not sent or rng.random() < 0.5:
             self.counts["forgotten uploads"] += 1
             return
         client.transfer.AbortUpload(stubs.transfer.AbortUploadRequest(name=push.upload), timeout=20)
         self.aborted.append(push)
+        self.forgotten.remove(push)
         self.counts["aborts"] += 1
 
     def take_backup(self, client, _):
@@ -234,15 +237,18 @@ class Story:
         self.run_audit(self.server.data_dir)
         self.counts["audits"] += 1
 
-    def wait_until_uploads_are_reaped(self):
-        """What was forgotten takes no space when its time has passed; then one more backup removes what dead ones left."""
+    def abort_what_is_forgotten(self):
+        """Then no upload takes space; and one more backup removes what dead ones left."""
         self.server.start()
         client = self.server.stubs()
-        give_up = time.monotonic() + UPLOAD_TTL + 60
-        while any((self.server.data_dir / "uploads").iterdir()):
-            assert time.monotonic() < give_up, "uploads that nobody touches are not reaped"
-            client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=60)
-            time.sleep(0.2)
+        for push in self.forgotten:
+            try:
+                client.transfer.AbortUpload(stubs.transfer.AbortUploadRequest(name=push.upload), timeout=20)
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.NOT_FOUND, error  # the server died before it knew of it
+        client.admin.CollectGarbage(admin_service_pb2.CollectGarbageRequest(), timeout=60)
+        left = [path.name for path in (self.server.data_dir / "uploads").iterdir()]
+        assert not left, f"{left} are of no upload"
         client.admin.Backup(admin_service_pb2.BackupRequest(directory="last"), timeout=60)
         assert [path.name for path in self.backup_dir.iterdir()] == ["last"]
         self.backups["last"] = [True, {}]
@@ -386,7 +392,7 @@ def tell(folder, seed, kills, longest):
         story.server.start()
         count = story.check([], [], thorough=True)
         assert story.server.stop() == 0
-        story.wait_until_uploads_are_reaped()
+        story.abort_what_is_forgotten()
         story.audit()
     except BaseException:
         print(f"kill9: FAILED; the data is in {folder}\n{story.server.log_tail()}", flush=True)
