@@ -63,7 +63,8 @@ class Push:
         processes = []
         for part in range(len(self.files)) if parts is None else parts:
             path = folder / f"{self.request_id}.{part}.pt"
-            path.write_bytes(self.files[part])
+            if not path.exists():  # else it is a retry, which goes on where the first one stopped: that was of the same file
+                path.write_bytes(self.files[part])
             command = [sconced.BIN / "sconce", "push", path, self.run, "--request-id", self.request_id, "--label", f"push={self.request_id}", "-o", "name"]
             if len(self.files) > 1:
                 command += ["--part", f"{part}/{len(self.files)}", "--upload", self.request_id]
@@ -73,17 +74,20 @@ class Push:
         versions = set()
         for process, path in processes:
             said, _ = process.communicate(timeout=120)
-            path.unlink()
             if process.returncode == 0 and "/checkpoints/" in said:
                 versions.add(int(said.strip().rpartition("/")[2]))
         assert len(versions) <= 1, f"one push is versions {versions}"
         all_done = all(process.returncode == 0 for process, _ in processes)
         if parts is not None:
             assert not versions, "a version was made of some parts"
+            for _, path in processes:
+                path.unlink()
             return all_done
         assert versions or not all_done, "every part was acknowledged, and there is no version"
         if versions:
             self.version = versions.pop()
+            for _, path in processes:
+                path.unlink()
         return self.version is not None
 
 
