@@ -182,13 +182,15 @@ absl::Status LocalBlobStore::MakeShardDurable(const BlobId& id) {
   return absl::OkStatus();
 }
 
-absl::Status LocalBlobStore::Publish(const BlobId& id, int64_t allocated_bytes) {
+absl::Status LocalBlobStore::Publish(const BlobId& id, int64_t allocated_bytes, bool resumable) {
   SCONCE_RETURN_IF_ERROR(MakeShardDurable(id));
   SCONCE_RETURN_IF_ERROR(fs_->Rename(paths_.PartPath(id), paths_.SealedPath(id)));
   if (absl::Status synced = fs_->SyncDirectory(paths_.ShardDir(id)); !synced.ok()) {
     // Whether the name survives is now open, so it must go: the caller is told that the blob does not exist. Should it
-    // come back after a crash, it is an orphan.
-    fs_->Remove(paths_.SealedPath(id)).IgnoreError();
+    // come back after a crash, it is an orphan. A resumable one goes back to where it can be resumed: what was
+    // journalled of it is durable as before.
+    const bool back = resumable && fs_->Rename(paths_.SealedPath(id), paths_.PartPath(id)).ok();
+    if (!back) fs_->Remove(paths_.SealedPath(id)).IgnoreError();
     return synced;
   }
   MutexLock lock(&mu_);

@@ -58,7 +58,7 @@ class LocalBlobStore final : public BlobStore {
   // DISK_FULL when fewer than min_free_bytes would be left after writing `size_bytes`.
   absl::Status CheckRoom(int64_t size_bytes, int64_t min_free_bytes) const;
   // Steps 4 and 5 of the commit protocol.
-  absl::Status Publish(const BlobId& id, int64_t allocated_bytes);
+  absl::Status Publish(const BlobId& id, int64_t allocated_bytes, bool resumable);
   absl::Status MakeShardDurable(const BlobId& id);
   absl::Status DropUploads(const std::function<bool(const BlobId&)>& resumable);
   absl::Status DropOldOrphans();

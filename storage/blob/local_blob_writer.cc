@@ -199,7 +199,7 @@ absl::Status LocalBlobWriter::Seal(ByteSpan footer) {
     SCONCE_ASSIGN_OR_RETURN(const auto written, store_.fs_->OpenRead(store_.paths_.PartPath(id_)));
     allocated_bytes = written->allocated_bytes();
   }
-  SCONCE_RETURN_IF_ERROR(Remember(store_.Publish(id_, allocated_bytes)));
+  SCONCE_RETURN_IF_ERROR(Remember(store_.Publish(id_, allocated_bytes, resumable_)));
   published_ = true;
   tail_.reset();
   // A resumable one may have to be opened for writing again until it has its new name. The mode only guards against

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 #include <set>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "storage/blob/footer.h"
 #include "storage/blob/local_blob_store.h"
 #include "tests/support/fault_file_system.h"
 #include "tests/support/status_matchers.h"
@@ -128,6 +130,46 @@ TEST(ResumableBlobCrashTest, WhatWasSyncedSurvivesAnyPowerCut) {
     }
     EXPECT_GE(resumed_with.size(), 7u);  // the cuts fell between all batches
   }
+}
+
+// One operation of the seal fails: the blob is still there to be resumed where it was synced, and sealed then.
+TEST(ResumableBlobCrashTest, AFailedSealCanBeRepeated) {
+  bool failed = true;
+  int n = 1;
+  for (; failed; ++n) {
+    SCOPED_TRACE(testing::Message() << "operation " << n << " of the seal fails");
+    const TempDir dir;
+    FaultFileSystem fs(dir.path());
+    auto store = OpenStore(fs, dir / "data");
+    ASSERT_OK(store);
+    auto writer = (*store)->CreateResumable(1);
+    ASSERT_OK(writer);
+    const BlobId id = (*writer)->id();
+    const std::string chunk = Bytes(5000, 3);
+    ASSERT_OK_AND_ASSIGN(const int64_t offset, (*writer)->AppendPacked(AsBytes(chunk)));
+    ASSERT_OK((*writer)->Sync());
+    const auto seal = [&]() -> absl::Status {
+      SCONCE_ASSIGN_OR_RETURN(const int64_t at, (*writer)->FooterOffset());
+      return (*writer)->Seal(
+          AsBytes(EncodeFooter({{Sha256(AsBytes(chunk)), Xxh3(AsBytes(chunk)), offset, 5000}}, {}, {}, at).bytes));
+    };
+    fs.FailAt(n, EIO);
+    const absl::Status first = seal();
+    failed = fs.failed();
+    fs.Disarm();
+    if (!first.ok()) {
+      writer->reset();
+      writer = (*store)->Resume(id, offset + 5000);
+      ASSERT_OK(writer);
+      ASSERT_OK(seal());
+    }
+    writer->reset();
+    ASSERT_OK_AND_ASSIGN(const auto blob, (*store)->Open(id));
+    ASSERT_OK_AND_ASSIGN(const ByteSpan bytes, blob->Read(offset, 5000));
+    EXPECT_TRUE(AsText(bytes) == ToAbsl(chunk));
+    EXPECT_OK(ReadFooter(*blob));
+  }
+  EXPECT_GT(n, 5) << "footer, bytes, directories, name";
 }
 
 }  // namespace
