@@ -60,8 +60,8 @@ class Catalog : public CatalogReader {
   // A frozen view, for reading several keys that must agree.
   virtual std::unique_ptr<CatalogReader> Snapshot() const = 0;
   // Writes all records, as of one moment during the call, to a new directory: a catalog of its own, which shares what
-  // never changes. Durable once the caller has synced the parent directory; after an error there is no such directory.
-  // NOT_IMPLEMENTED by a catalog that is kept in no directory.
+  // never changes. Changes may wait for it. Durable once the caller has synced the parent directory; after an error
+  // there is no such directory. NOT_IMPLEMENTED by a catalog that is kept in no directory.
   virtual absl::Status Checkpoint(const std::string& directory);
 };
 

@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "base/file_system.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "storage/catalog/commit_queue.h"
@@ -206,6 +207,10 @@ class RocksDbCatalogImpl final : public Catalog {
     return std::make_unique<RocksDbReader>(db_.get(), db_->GetSnapshot());
   }
   absl::Status Checkpoint(const std::string& directory) override {
+    // Changes wait meanwhile: some links, and a flush. A flush of theirs beside the one of the checkpoint could end in
+    // a manifest that names a log which is gone ("Missing WAL", seen with a failing disk), and so in a catalog that
+    // does not open.
+    MutexLock lock(&writing_);
     rocksdb::Checkpoint* made = nullptr;
     rocksdb::Status status = rocksdb::Checkpoint::Create(db_.get(), &made);
     const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
@@ -255,6 +260,7 @@ class RocksDbCatalogImpl final : public Catalog {
   }
 
   absl::Status Write(rocksdb::WriteBatch& batch) {
+    MutexLock lock(&writing_);
     // The log takes the batch now, a table file takes it again later, and compaction a third time.
     const auto needed = static_cast<int64_t>(3 * batch.GetDataSize());
     SCONCE_ASSIGN_OR_RETURN(const int64_t free, files_.FreeBytes(path_));
@@ -376,6 +382,7 @@ class RocksDbCatalogImpl final : public Catalog {
   const int64_t min_free_bytes_;
   const int64_t write_buffer_bytes_;
   const absl::Duration resume_timeout_;
+  Mutex writing_;  // held by whoever makes RocksDB write: the committer thread, or a checkpoint
   const std::unique_ptr<rocksdb::Env> env_;
   const std::shared_ptr<SyncedLogs> logs_;
   const std::unique_ptr<rocksdb::DB> db_;
