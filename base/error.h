@@ -86,6 +86,8 @@ namespace sconce {
   X(Unavailable, WORKER_DIED)                      \
   X(DeadlineExceeded, WORKER_DEADLINE_EXCEEDED)    \
   X(Unavailable, MODEL_OVERLOADED)                 \
+  X(FailedPrecondition, MODEL_WARM_UP_FAILED)      \
+  X(ResourceExhausted, MODEL_MEMORY_EXCEEDED)      \
   /* the service itself */                         \
   X(Unimplemented, NOT_IMPLEMENTED)                \
   X(NotFound, RESOURCE_NOT_FOUND)                  \

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "server/cast_weights.h"
 #include "storage/format/entries.h"
 #include "storage/format/path.h"
 
@@ -48,26 +49,6 @@ const format::TensorView* StridedTensor(const Manifest& manifest, const Node& va
   const Node* node = &value;
   if (node->kind == NodeKind::kParameter) node = &manifest.nodes[node->children[0]];
   return node->kind == NodeKind::kTensor ? &manifest.tensors[node->tensor] : nullptr;
-}
-
-// The storage's bytes, each chunk checked, for another process to map.
-absl::StatusOr<inference::StoredBytes> Locate(const std::shared_ptr<const repository::StoredObject>& object,
-                                              format::StorageIndex index) {
-  const format::Storage& storage = object->manifest().storages[index];
-  inference::StoredBytes stored;
-  stored.size_bytes = storage.size_bytes;
-  if (!format::IsBulk(storage)) {
-    stored.inline_bytes = storage.inline_bytes;
-    return stored;
-  }
-  const int64_t chunks = format::ChunkCount(storage.size_bytes);
-  stored.extents.reserve(static_cast<size_t>(chunks));
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    SCONCE_RETURN_IF_ERROR(object->ReadChunk(index, chunk).status());
-    const repository::Extent extent = object->Locate(index, chunk);
-    stored.extents.push_back({extent.fd, extent.offset, extent.size_bytes, extent.owner});
-  }
-  return stored;
 }
 
 }  // namespace
@@ -140,7 +121,8 @@ absl::StatusOr<int64_t> RepositoryWeights::ResolveVersion(const RunId& run, cons
 }
 
 absl::StatusOr<inference::StateDict> RepositoryWeights::OpenWeights(const RunId& run, int64_t version,
-                                                                    const std::string& path) {
+                                                                    const std::string& path,
+                                                                    const format::DtypeCast& cast) {
   SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const repository::OpenCheckpoint> object,
                           repository_.OpenRead({ToRunName(run), absl::StrCat(version)}));
   if (object->info().kind == repository::CheckpointKind::kOpaque) {
@@ -148,11 +130,12 @@ absl::StatusOr<inference::StateDict> RepositoryWeights::OpenWeights(const RunId&
                      absl::StrCat("version ", version, " of run '", run.run,
                                   "' is stored as opaque bytes and has no state_dict; push it as a checkpoint"));
   }
+  if (!cast.empty()) return OpenCastWeights(object, path, cast);
   SCONCE_ASSIGN_OR_RETURN(StateDictLayout layout, FindStateDict(object->manifest(), path));
   inference::StateDict weights;
   weights.entries = std::move(layout.entries);
   for (const format::StorageIndex source : layout.source) {
-    SCONCE_ASSIGN_OR_RETURN(inference::StoredBytes stored, Locate(object, source));
+    SCONCE_ASSIGN_OR_RETURN(inference::StoredBytes stored, LocateStorage(object, source));
     weights.storages.push_back(std::move(stored));
   }
   return weights;
@@ -161,11 +144,15 @@ absl::StatusOr<inference::StateDict> RepositoryWeights::OpenWeights(const RunId&
 absl::StatusOr<inference::StoredBytes> RepositoryWeights::OpenModule(const RunId& run, const std::string& module) {
   SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const repository::OpenModule> object,
                           repository_.OpenReadModule(ToRunName(run), module));
-  return Locate(object, 0);
+  return LocateStorage(object, 0);
 }
 
 absl::Status RepositoryWeights::CreateDeployment(const std::string& model, const std::string& record) {
   return repository_.PutDeployment(model, record, /*must_be_new=*/true);
+}
+
+absl::Status RepositoryWeights::ReplaceDeployment(const std::string& model, const std::string& record) {
+  return repository_.PutDeployment(model, record, /*must_be_new=*/false);
 }
 
 absl::StatusOr<std::vector<std::pair<std::string, std::string>>> RepositoryWeights::ListDeployments() {

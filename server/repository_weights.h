@@ -21,9 +21,10 @@ class RepositoryWeights final : public inference::WeightSource {
 
   absl::StatusOr<int64_t> ResolveVersion(const inference::RunId& run, const std::string& selector) override;
   absl::StatusOr<inference::StateDict> OpenWeights(const inference::RunId& run, int64_t version,
-                                                   const std::string& path) override;
+                                                   const std::string& path, const format::DtypeCast& cast) override;
   absl::StatusOr<inference::StoredBytes> OpenModule(const inference::RunId& run, const std::string& module) override;
   absl::Status CreateDeployment(const std::string& model, const std::string& record) override;
+  absl::Status ReplaceDeployment(const std::string& model, const std::string& record) override;
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ListDeployments() override;
   absl::Status DeleteDeployment(const std::string& model) override;
   void SetHooks(std::function<void(const inference::RunId&)> changed,

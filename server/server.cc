@@ -29,6 +29,7 @@
 #include "server/services/health_service.h"
 #include "server/services/inference_service.h"
 #include "server/services/model_service.h"
+#include "server/services/model_watch.h"
 #include "server/services/reflection_service.h"
 #include "server/services/transfer_service.h"
 #include "server/services/unknown_method_service.h"
@@ -96,6 +97,7 @@ struct Server::Parts {
   std::unique_ptr<services::HealthService> health;
   std::unique_ptr<observability::MetricsEndpoint> metrics;
   std::unique_ptr<services::WatchHub> watches;
+  std::unique_ptr<services::ModelWatches> model_watches;
   std::vector<std::unique_ptr<grpc::Service>> services;
   std::unique_ptr<grpc::CallbackGenericService> unknown_methods;
   std::unique_ptr<grpc::Server> grpc_server;
@@ -219,7 +221,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
       }));
   parts->services.push_back(services::MakeTransferService(runtime, repository));
   parts->services.push_back(services::MakeAdminService(runtime, repository, kVersion));
-  parts->services.push_back(services::MakeModelService(runtime, *parts->models));
+  parts->model_watches = std::make_unique<services::ModelWatches>(runtime, *parts->models);
+  parts->services.push_back(services::MakeModelService(runtime, *parts->models, *parts->model_watches));
   parts->services.push_back(services::MakeInferenceService(runtime, *parts->models, {kVersion, nullptr}));
   parts->services.push_back(services::MakeReflectionService(runtime, names));
   parts->services.push_back(services::MakeReflectionAlphaService(runtime, names));
@@ -252,6 +255,7 @@ void Server::Drain(const std::function<void(absl::Duration)>& wait) {
   parts.runtime->StartDraining();
   parts.health->EndWatches();
   parts.watches->EndWatches();
+  parts.model_watches->EndWatches();
   parts.workers->CancelLoads();  // a deployment under way ends now, not after its minute
   parts.grpc_server->Shutdown(std::chrono::system_clock::now() +
                               absl::ToChronoMicroseconds(parts.config.drain_timeout));
@@ -260,6 +264,7 @@ void Server::Drain(const std::function<void(absl::Duration)>& wait) {
   parts.metrics.reset();
   parts.services.clear();
   parts.watches.reset();
+  parts.model_watches.reset();
   parts.runtime.reset();
   parts.models.reset();
   parts.workers.reset();

@@ -63,7 +63,9 @@ std::shared_ptr<Batcher> Batcher::Make(const BatcherOptions& options,
 }
 
 Batcher::Batcher(const BatcherOptions& options, std::vector<std::shared_ptr<LoadedModel>> instances)
-    : options_(options), instances_(std::move(instances)), busy_(instances_.size(), false) {}
+    : options_(options), instances_(std::move(instances)), busy_(instances_.size(), false) {
+  if (!options.unbatched_reason.empty()) StopJoining(options.unbatched_reason);
+}
 
 Batcher::~Batcher() = default;
 
@@ -256,7 +258,7 @@ void Batcher::Finish(const std::shared_ptr<Flight>& flight, InferResult result) 
   {
     MutexLock lock(&mu_);
     busy_[flight->instance] = false;
-    if (!indivisible.ok()) StopJoining(indivisible);
+    if (!indivisible.ok()) StopJoining(std::string(indivisible.message()));
     if (again) {
       RunAgainAlone(*flight);
     } else {
@@ -280,9 +282,9 @@ void Batcher::RunAgainAlone(Flight& flight) {
   flight.riders.clear();
 }
 
-void Batcher::StopJoining(const absl::Status& why) {
+void Batcher::StopJoining(const std::string& why) {
   if (!unbatched_reason_.empty()) return;
-  unbatched_reason_ = std::string(why.message());
+  unbatched_reason_ = why;
   Log(Severity::kWarn, "model_not_batched", {{"model", options_.model}, {"reason", unbatched_reason_}});
 }
 

@@ -26,6 +26,7 @@ struct BatcherOptions {
   BatchPolicy policy;
   std::shared_ptr<BatchTimer> timer;  // null: whoever made it calls Tick, as tests do
   const Clock* clock = nullptr;       // null: the system's; outlives the batcher
+  std::string unbatched_reason;       // why requests are not joined from the beginning; "": they are
 };
 
 // A request with all that the queue needs to know.
@@ -98,7 +99,7 @@ class Batcher final : public LoadedModel, public Ticked, public std::enable_shar
   void Finish(const std::shared_ptr<Flight>& flight, InferResult result) ABSL_LOCKS_EXCLUDED(mu_);
   // The flight's requests go back to the head of the queue, to be run alone.
   void RunAgainAlone(Flight& flight) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void StopJoining(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void StopJoining(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Count(const Flight& flight, const absl::Status& status, absl::Time answered, absl::Time divided)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

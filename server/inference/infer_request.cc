@@ -6,12 +6,12 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "server/inference/datatype.h"
+#include "server/inference/tensor_spec.h"
 
 namespace sconce::inference {
 namespace {
@@ -25,17 +25,6 @@ absl::Status Invalid(absl::string_view message) {
 // "['a', 'b']"
 std::string QuotedList(const std::vector<std::string>& names) {
   return absl::StrCat("['", absl::StrJoin(names, "','"), "']");
-}
-
-// The argument that an input's name means: its own, or the one at the position behind "__". -1 when there is none.
-int FindArgument(const std::string& name, const ModelSignature& signature) {
-  for (size_t i = 0; i < signature.inputs.size(); ++i) {
-    if (signature.inputs[i].name == name) return static_cast<int>(i);
-  }
-  const size_t mark = name.rfind("__");
-  uint32_t position = 0;
-  if (mark == std::string::npos || !absl::SimpleAtoi(name.substr(mark + 2), &position)) return -1;
-  return position < signature.inputs.size() ? static_cast<int>(position) : -1;
 }
 
 template <typename To, typename From>

@@ -43,6 +43,7 @@ absl::StatusOr<std::vector<worker::OutgoingPacket>> MakeLoadPackets(const ModelS
   if (spec.weights.has_value()) {
     load.lenient = spec.match.lenient;
     load.min_match = spec.match.min_match;
+    load.take_dtype = spec.take_dtype;
     for (const StoredBytes& storage : spec.weights->storages) load.storages.push_back(files.Add(storage));
     for (const StateEntry& entry : spec.weights->entries) load.entries.push_back({entry.name, entry.view});
   }

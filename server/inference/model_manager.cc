@@ -4,69 +4,48 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/status_macros.h"
-#include "server/inference/version_policy.h"
+#include "server/inference/memory_room.h"
+#include "server/inference/model_state.h"
 
+// What operators ask for. model_follow.cc: how versions come and go. model_route.cc: which of them answers.
 namespace sconce::inference {
 namespace {
 
-constexpr int64_t kOwnWeightsVersion = 1;
-
-absl::Status UnknownModel(const std::string& model) {
-  return MakeError(Reason::MODEL_NOT_FOUND, absl::StrCat("Request for unknown model: '", model, "' is not found"),
-                   {{"model", model}});
-}
-
-// Whether loading the same version again would fail the same way. What the disk, the machine or a crash caused may
-// pass, and a damaged chunk heals when it is pushed again.
-bool IsFinal(const absl::Status& why) {
-  return why.code() == absl::StatusCode::kFailedPrecondition || why.code() == absl::StatusCode::kInvalidArgument ||
-         why.code() == absl::StatusCode::kNotFound;
-}
-
-absl::Status RenameEntries(const format::KeyRules& rules, StateDict& weights) {
-  if (rules.empty()) return absl::OkStatus();
-  std::vector<std::string> keys;
-  for (const StateEntry& entry : weights.entries) keys.push_back(entry.name);
-  SCONCE_ASSIGN_OR_RETURN(keys, format::ApplyKeyRules(rules, keys));
-  for (size_t i = 0; i < keys.size(); ++i) weights.entries[i].name = std::move(keys[i]);
-  return absl::OkStatus();
-}
-
-// True for a selector that can come to mean another version.
-bool Follows(const DeploymentSpec& spec) {
-  int64_t number;
-  return spec.weights.has_value() && !absl::SimpleAtoi(spec.weights->selector, &number);
+absl::Status CheckKept(const DeploymentSpec& now, const DeploymentSpec& changed) {
+  const bool same_module = changed.module_run == now.module_run && changed.module == now.module;
+  const bool same_run = changed.weights.has_value() == now.weights.has_value() &&
+                        (!now.weights.has_value() || changed.weights->run == now.weights->run);
+  if (same_module && same_run) return absl::OkStatus();
+  return MakeError(Reason::ARGUMENT_INVALID,
+                   absl::StrCat(same_module ? "the run of a deployment's weights" : "the module of a deployment",
+                                " never changes, or its version numbers would mean something else; deploy another "
+                                "model"));
 }
 
 }  // namespace
 
-struct ModelManager::Deployment {
-  DeploymentRecord record;
-  std::string model;
-  std::string etag;
-  bool deploying = false;  // by an operator who waits; following starts afterwards
-  bool removed = false;
-  bool busy = false;                            // a thread of the pool is at it
-  absl::Time due = absl::InfiniteFuture();      // when to look at it again
-  absl::Duration backoff;                       // before the next retry
-  std::shared_ptr<const ServingModel> serving;  // null: none
-  absl::Time serving_since;
-  int64_t loading = 0, refused = 0;
-  absl::Time loading_since, refused_since;
-  std::string reason;
-};
+void ModelManager::Deployment::Take(DeploymentRecord taken, const std::string& bytes) {
+  const bool reload = spec != nullptr && !LoadsAlike(*spec, taken.spec);
+  record = std::move(taken);
+  spec = std::make_shared<const DeploymentSpec>(record.spec);
+  etag = Xxh3(AsBytes(bytes)).Hex();
+  if (reload) ++generation;
+  refused.clear();
+  backoff = absl::ZeroDuration();
+}
 
 ModelManager::ModelManager(const ModelManagerOptions& options, WeightSource& source, ModelRuntime& runtime)
     : options_(options),
       source_(source),
       runtime_(runtime),
-      batch_timer_(std::make_shared<BatchTimer>()),
+      loader_(
+          source, runtime, options.available_memory ? options.available_memory : [] { return AvailableMemoryBytes(); }),
       load_pool_("model-load", options.load_threads, /*queue_limit=*/4096),
       scheduler_([this] { Schedule(); }) {
   source_.SetHooks([this](const RunId& run) { OnRunChanged(run); },
@@ -94,24 +73,23 @@ absl::Status ModelManager::Restore() {
       continue;
     }
     auto deployment = std::make_shared<Deployment>();
-    deployment->record = *std::move(record);
     deployment->model = model;
-    deployment->etag = Xxh3(AsBytes(bytes)).Hex();
+    deployment->Take(*std::move(record), bytes);
     deployment->due = absl::InfinitePast();
     deployments_.emplace(model, std::move(deployment));
   }
-  wake_.SignalAll();
+  Changed();
   return absl::OkStatus();
 }
 
 absl::StatusOr<DeploymentStatus> ModelManager::Deploy(const std::string& model, const DeploymentSpec& spec,
-                                                      const std::string& request_id) {
+                                                      const std::string& request_id, bool validate_only) {
   auto deployment = std::make_shared<Deployment>();
   deployment->model = model;
   // The record keeps microseconds: what is shown now and after a restart is the same.
-  deployment->record = {spec, request_id, absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()))};
-  const std::string bytes = EncodeDeployment(deployment->record);
-  deployment->etag = Xxh3(AsBytes(bytes)).Hex();
+  const DeploymentRecord record{spec, request_id, absl::FromUnixMicros(absl::ToUnixMicros(absl::Now())), false};
+  const std::string bytes = EncodeDeployment(record);
+  deployment->Take(record, bytes);
   deployment->deploying = true;
   {
     MutexLock lock(&mu_);
@@ -129,56 +107,197 @@ absl::StatusOr<DeploymentStatus> ModelManager::Deploy(const std::string& model, 
                        absl::StrCat("model '", model, "' is deployed already; undeploy it or choose another name"),
                        {{"model", model}});
     }
+    Changed();
   }
   // From here on an error takes the deployment away again.
   auto forget = absl::MakeCleanup([&] {
     MutexLock lock(&mu_);
     deployments_.erase(model);
+    Changed();
   });
-  SCONCE_ASSIGN_OR_RETURN(const int64_t version, Resolve(spec));
+  std::string problem;
+  SCONCE_ASSIGN_OR_RETURN(const WantedVersions wanted, Resolve(spec, problem));
+  const VersionId id{wanted.serving, deployment->generation};
   {
     MutexLock lock(&mu_);
-    deployment->loading = version;
+    deployment->wanted = wanted;
+    deployment->loading = id;
     deployment->loading_since = absl::Now();
   }
-  SCONCE_ASSIGN_OR_RETURN(std::shared_ptr<const ServingModel> serving, LoadVersion(model, spec, version));
-  SCONCE_RETURN_IF_ERROR(source_.CreateDeployment(model, bytes));
-  std::move(forget).Cancel();
+  SCONCE_ASSIGN_OR_RETURN(std::shared_ptr<const ServingModel> serving,
+                          loader_.Load(model, deployment->spec, id.version));
+  if (!validate_only) {
+    SCONCE_RETURN_IF_ERROR(source_.CreateDeployment(model, bytes));
+    std::move(forget).Cancel();
+  }
   MutexLock lock(&mu_);
-  MarkServing(*deployment, std::move(serving));
-  deployment->deploying = false;
-  deployment->due = absl::InfinitePast();  // what the selector means may have changed while it was loading
-  wake_.SignalAll();
+  deployment->loading = {};
+  deployment->loaded[id] = {std::move(serving), absl::Now()};
+  Promote(*deployment, id);
+  deployment->reason = problem;
+  deployment->deploying = validate_only;
+  deployment->due = absl::InfinitePast();  // what the selectors mean may have changed while it was loading
   return StatusOf(*deployment);
 }
 
-absl::Status ModelManager::Undeploy(const std::string& model) {
+absl::StatusOr<ModelManager::DeploymentPtr> ModelManager::Find(const std::string& model) const {
+  const auto it = deployments_.find(model);
+  if (it == deployments_.end()) return NoSuchModel(model);
+  return it->second;
+}
+
+absl::StatusOr<ModelManager::DeploymentPtr> ModelManager::BeginChange(const std::string& model,
+                                                                      const std::string& etag) {
+  MutexLock lock(&mu_);
+  SCONCE_ASSIGN_OR_RETURN(DeploymentPtr deployment, Find(model));
+  if (deployment->deploying) {
+    return MakeError(Reason::MODEL_NOT_READY,
+                     absl::StrCat("model '", model, "' is still being deployed; retry when it is ready"));
+  }
+  if (deployment->changing || (!etag.empty() && etag != deployment->etag)) {
+    return MakeError(Reason::ETAG_MISMATCH,
+                     absl::StrCat("model '", model, "' was changed meanwhile; read it again and repeat the change"),
+                     {{"etag", deployment->etag}});
+  }
+  deployment->changing = true;
+  return deployment;
+}
+
+void ModelManager::EndChange(Deployment& deployment) {
+  MutexLock lock(&mu_);
+  deployment.changing = false;
+}
+
+absl::Status ModelManager::Replace(Deployment& deployment, DeploymentRecord record) {
+  const std::string bytes = EncodeDeployment(record);
+  SCONCE_RETURN_IF_ERROR(source_.ReplaceDeployment(deployment.model, bytes));
+  MutexLock lock(&mu_);
+  deployment.Take(std::move(record), bytes);
+  deployment.due = absl::InfinitePast();
+  Changed();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DeploymentStatus> ModelManager::Update(const std::string& model, const std::string& etag,
+                                                      const Change& change) {
+  SCONCE_ASSIGN_OR_RETURN(const DeploymentPtr deployment, BeginChange(model, etag));
+  const auto end = absl::MakeCleanup([&] { EndChange(*deployment); });
+  // Only whoever changes it writes the record, and that is us.
+  DeploymentRecord record = [&] {
+    MutexLock lock(&mu_);
+    return deployment->record;
+  }();
+  SCONCE_ASSIGN_OR_RETURN(DeploymentSpec changed, change(record.spec));
+  SCONCE_RETURN_IF_ERROR(CheckKept(record.spec, changed));
+  if (!(changed == record.spec)) {
+    record.spec = std::move(changed);
+    SCONCE_RETURN_IF_ERROR(Replace(*deployment, std::move(record)));
+  }
+  MutexLock lock(&mu_);
+  return StatusOf(*deployment);
+}
+
+absl::StatusOr<DeploymentStatus> ModelManager::Rollback(const std::string& model, const std::string& etag,
+                                                        int64_t version) {
+  SCONCE_ASSIGN_OR_RETURN(const DeploymentPtr deployment, BeginChange(model, etag));
+  const auto end = absl::MakeCleanup([&] { EndChange(*deployment); });
+  DeploymentRecord record;
+  std::shared_ptr<const DeploymentSpec> spec;
+  VersionId id;
+  bool is_loaded = false;
   {
     MutexLock lock(&mu_);
-    const auto it = deployments_.find(model);
-    if (it == deployments_.end()) return UnknownModel(model);
-    if (it->second->deploying) {
-      return MakeError(Reason::MODEL_NOT_READY,
-                       absl::StrCat("model '", model, "' is still being deployed; retry when it is ready"));
-    }
+    record = deployment->record;
+    spec = deployment->spec;
+    if (version == 0) version = deployment->before;
+    id = {version, deployment->generation};
+    is_loaded = deployment->loaded.count(id) != 0;
   }
-  SCONCE_RETURN_IF_ERROR(source_.DeleteDeployment(model));
-  std::shared_ptr<const ServingModel> last;  // dropped without the lock
+  if (version == 0) {
+    return MakeError(Reason::MODEL_VERSION_NOT_FOUND,
+                     absl::StrCat("model '", model,
+                                  "' has served no other version since the server started; name the "
+                                  "one to go back to"),
+                     {{"model", model}});
+  }
+  if (!spec->weights.has_value()) return NoSuchVersion(model, version);
+  std::shared_ptr<const ServingModel> fresh;
+  if (!is_loaded) {
+    SCONCE_ASSIGN_OR_RETURN(fresh, loader_.Load(model, spec, version));
+  }
+  record.spec.pinned_version = version;
+  record.unloaded = false;
+  SCONCE_RETURN_IF_ERROR(Replace(*deployment, std::move(record)));
   MutexLock lock(&mu_);
-  const auto it = deployments_.find(model);
-  if (it == deployments_.end()) return absl::OkStatus();
-  it->second->removed = true;
-  last = std::move(it->second->serving);
-  deployments_.erase(it);
+  deployment->wanted.serving = version;
+  // It may have been unloaded just now, and then Follow loads it: pinning made it due.
+  if (fresh != nullptr && deployment->loaded.count(id) == 0) deployment->loaded[id] = {std::move(fresh), absl::Now()};
+  if (deployment->loaded.count(id) != 0 && deployment->serving != id) Promote(*deployment, id);
+  return StatusOf(*deployment);
+}
+
+absl::Status ModelManager::Unload(const std::string& model) {
+  SCONCE_ASSIGN_OR_RETURN(const DeploymentPtr deployment, BeginChange(model, ""));
+  const auto end = absl::MakeCleanup([&] { EndChange(*deployment); });
+  DeploymentRecord record = [&] {
+    MutexLock lock(&mu_);
+    return deployment->record;
+  }();
+  record.unloaded = true;
+  SCONCE_RETURN_IF_ERROR(Replace(*deployment, std::move(record)));
+  std::map<VersionId, Deployment::Version> gone;  // dropped without the lock
+  MutexLock lock(&mu_);
+  gone.swap(deployment->loaded);
+  deployment->serving = deployment->previous = {};
+  deployment->reason.clear();
+  Log(Severity::kInfo, "model_unloaded", {{"model", model}});
+  Changed();
+  return absl::OkStatus();
+}
+
+absl::Status ModelManager::LoadAgain(const std::string& model) {
+  SCONCE_ASSIGN_OR_RETURN(const DeploymentPtr deployment, BeginChange(model, ""));
+  {
+    const auto end = absl::MakeCleanup([&] { EndChange(*deployment); });
+    DeploymentRecord record = [&] {
+      MutexLock lock(&mu_);
+      deployment->reason.clear();
+      return deployment->record;
+    }();
+    record.unloaded = false;
+    SCONCE_RETURN_IF_ERROR(Replace(*deployment, std::move(record)));
+  }
+  MutexLock lock(&mu_);
+  for (;;) {
+    if (stopping_) return MakeError(Reason::SERVER_DRAINING, "the server is shutting down");
+    if (deployment->removed || deployment->record.unloaded) return VersionNotReady(model, "that was asked for");
+    const bool settled = !deployment->busy && deployment->due > absl::Now();
+    if (settled && deployment->serving.version != 0) return absl::OkStatus();
+    if (settled && !deployment->refused.empty()) return deployment->refused.begin()->second.why;
+    if (settled) return MakeError(Reason::MODEL_NOT_READY, absl::StrCat("'", model, "': ", deployment->reason));
+    wake_.Wait(&mu_);
+  }
+}
+
+absl::Status ModelManager::Undeploy(const std::string& model) {
+  SCONCE_ASSIGN_OR_RETURN(const DeploymentPtr deployment, BeginChange(model, ""));
+  const auto end = absl::MakeCleanup([&] { EndChange(*deployment); });
+  SCONCE_RETURN_IF_ERROR(source_.DeleteDeployment(model));
+  std::map<VersionId, Deployment::Version> gone;  // dropped without the lock
+  MutexLock lock(&mu_);
+  deployment->removed = true;
+  gone.swap(deployment->loaded);
+  deployment->serving = deployment->previous = {};
+  deployments_.erase(model);
   Log(Severity::kInfo, "model_undeployed", {{"model", model}});
+  Changed();
   return absl::OkStatus();
 }
 
 absl::StatusOr<DeploymentStatus> ModelManager::Get(const std::string& model) const {
   MutexLock lock(&mu_);
-  const auto it = deployments_.find(model);
-  if (it == deployments_.end()) return UnknownModel(model);
-  return StatusOf(*it->second);
+  SCONCE_ASSIGN_OR_RETURN(const DeploymentPtr deployment, Find(model));
+  return StatusOf(*deployment);
 }
 
 std::vector<DeploymentStatus> ModelManager::List() const {
@@ -188,194 +307,9 @@ std::vector<DeploymentStatus> ModelManager::List() const {
   return all;
 }
 
-absl::StatusOr<std::shared_ptr<const ServingModel>> ModelManager::Acquire(const std::string& model,
-                                                                          const std::string& version) const {
-  int64_t number = 0;
-  if (!version.empty() && (!absl::SimpleAtoi(version, &number) || number <= 0 || version[0] == '+')) {
-    return MakeError(Reason::MODEL_INPUT_INVALID,
-                     absl::StrCat("failed to get model version from specified version string '", version,
-                                  "': leave it empty or give a number"));
-  }
-  MutexLock lock(&mu_);
-  const auto it = deployments_.find(model);
-  if (it == deployments_.end()) return UnknownModel(model);
-  const Deployment& deployment = *it->second;
-  if (number != 0 && (deployment.serving == nullptr || deployment.serving->version != number)) {
-    if (deployment.loading == number) {
-      return MakeError(Reason::MODEL_NOT_READY,
-                       absl::StrCat("'", model, "' version ", number, " is not at ready state"));
-    }
-    return MakeError(Reason::MODEL_VERSION_NOT_FOUND, absl::StrCat("'", model, "' version ", number, " is not found"),
-                     {{"model", model}});
-  }
-  if (deployment.serving == nullptr) {
-    return MakeError(Reason::MODEL_NOT_READY,
-                     absl::StrCat("'", model, "' is not at ready state: ",
-                                  deployment.reason.empty() ? "it is loading" : deployment.reason));
-  }
-  return deployment.serving;
-}
-
-bool ModelManager::Serves(const RunId& run, int64_t version) const {
-  MutexLock lock(&mu_);
-  return std::any_of(deployments_.begin(), deployments_.end(), [&](const auto& item) {
-    const Deployment& deployment = *item.second;
-    const std::optional<WeightsRef>& weights = deployment.record.spec.weights;
-    if (!weights.has_value() || !(weights->run == run)) return false;
-    // One that names its version needs it also before it has loaded it, as after a restart.
-    return weights->selector == absl::StrCat(version) || deployment.loading == version ||
-           (deployment.serving != nullptr && deployment.serving->version == version);
-  });
-}
-
-void ModelManager::OnRunChanged(const RunId& run) {
-  MutexLock lock(&mu_);
-  for (const auto& [model, deployment] : deployments_) {
-    const DeploymentSpec& spec = deployment->record.spec;
-    if (Follows(spec) && spec.weights->run == run) deployment->due = absl::InfinitePast();
-  }
-  wake_.SignalAll();
-}
-
-void ModelManager::Schedule() {
-  MutexLock lock(&mu_);
-  while (!stopping_) {
-    absl::Time next = absl::InfiniteFuture();
-    const absl::Time now = absl::Now();
-    for (const auto& [model, deployment] : deployments_) {
-      if (deployment->busy || deployment->deploying) continue;
-      if (deployment->due > now) {
-        next = std::min(next, deployment->due);
-        continue;
-      }
-      // A full queue only means later: the time stays due, and the next change or retry finds it.
-      const bool queued = load_pool_.TrySubmit([this, deployment = deployment] { Follow(deployment); });
-      if (!queued) {
-        next = std::min(next, now + options_.retry_backoff);
-        continue;
-      }
-      deployment->due = absl::InfiniteFuture();
-      deployment->busy = true;
-    }
-    if (next == absl::InfiniteFuture()) {
-      wake_.Wait(&mu_);
-    } else {
-      wake_.WaitWithTimeout(&mu_, next - absl::Now());
-    }
-  }
-}
-
-void ModelManager::Follow(const std::shared_ptr<Deployment>& deployment) {
-  const DeploymentSpec& spec = deployment->record.spec;  // constant
-  const absl::StatusOr<int64_t> wanted = Resolve(spec);
-  bool load = false;
-  {
-    MutexLock lock(&mu_);
-    if (!stopping_ && !deployment->removed) {
-      if (!wanted.ok()) {
-        MarkRefused(*deployment, 0, wanted.status());
-      } else {
-        const int64_t serving = deployment->serving != nullptr ? deployment->serving->version : 0;
-        load = NextAction({*wanted, serving, deployment->loading, deployment->refused}) == VersionAction::kLoad;
-        if (*wanted == serving) deployment->reason.clear();
-      }
-    }
-    if (!load) {
-      deployment->busy = false;
-      wake_.SignalAll();
-      return;
-    }
-    deployment->loading = *wanted;
-    deployment->loading_since = absl::Now();
-  }
-  absl::StatusOr<std::shared_ptr<const ServingModel>> loaded = LoadVersion(deployment->model, spec, *wanted);
-  std::shared_ptr<const ServingModel> old;  // dropped without the lock, as is `loaded`
-  MutexLock lock(&mu_);
-  deployment->busy = false;
-  deployment->loading = 0;
-  wake_.SignalAll();
-  if (deployment->removed || stopping_) return;
-  if (loaded.ok()) {
-    old = deployment->serving;
-    MarkServing(*deployment, *loaded);
-  } else {
-    MarkRefused(*deployment, *wanted, loaded.status());
-  }
-}
-
-absl::StatusOr<int64_t> ModelManager::Resolve(const DeploymentSpec& spec) {
-  if (!spec.weights.has_value()) return kOwnWeightsVersion;
-  return source_.ResolveVersion(spec.weights->run, spec.weights->selector);
-}
-
-absl::StatusOr<std::shared_ptr<const ServingModel>> ModelManager::LoadVersion(const std::string& model,
-                                                                              const DeploymentSpec& spec,
-                                                                              int64_t version) {
-  ModelSpec wanted;
-  wanted.name = model;
-  wanted.device = spec.device;
-  SCONCE_ASSIGN_OR_RETURN(wanted.module, source_.OpenModule(spec.module_run, spec.module));
-  if (spec.weights.has_value()) {
-    SCONCE_ASSIGN_OR_RETURN(wanted.weights, source_.OpenWeights(spec.weights->run, version, spec.weights->path));
-    SCONCE_RETURN_IF_ERROR(RenameEntries(spec.weights->rules, *wanted.weights));
-    wanted.match = spec.weights->match;
-  }
-  SCONCE_ASSIGN_OR_RETURN(std::shared_ptr<LoadedModel> loaded, runtime_.Load(wanted));
-  BatcherOptions batching;
-  batching.model = model;
-  batching.timer = batch_timer_;
-  return std::make_shared<const ServingModel>(
-      ServingModel{model, version, Batcher::Make(batching, {std::move(loaded)})});
-}
-
-void ModelManager::MarkServing(Deployment& deployment, std::shared_ptr<const ServingModel> serving) {
-  deployment.serving = std::move(serving);
-  deployment.serving_since = absl::Now();
-  deployment.loading = 0;
-  deployment.refused = 0;
-  deployment.reason.clear();
-  deployment.backoff = absl::ZeroDuration();
-  Log(Severity::kInfo, "model_ready", {{"model", deployment.model}, {"version", deployment.serving->version}});
-}
-
-void ModelManager::MarkRefused(Deployment& deployment, int64_t version, const absl::Status& why) {
-  const std::string message(why.message().data(), why.message().size());
-  deployment.reason = version == 0 ? message : absl::StrCat("version ", version, ": ", message);
-  if (version != 0 && IsFinal(why)) {
-    deployment.refused = version;
-    deployment.refused_since = absl::Now();
-  } else if (version != 0 || deployment.serving == nullptr) {
-    ScheduleRetry(deployment);
-  }
-  Log(Severity::kWarn, "model_version_refused",
-      {{"model", deployment.model}, {"version", version}, {"reason", deployment.reason}});
-}
-
-void ModelManager::ScheduleRetry(Deployment& deployment) {
-  deployment.backoff = std::min(std::max(deployment.backoff * 2, options_.retry_backoff), options_.max_retry_backoff);
-  deployment.due = std::min(deployment.due, absl::Now() + deployment.backoff);
-}
-
-DeploymentStatus ModelManager::StatusOf(const Deployment& deployment) {
-  DeploymentStatus status;
-  status.model = deployment.model;
-  status.spec = deployment.record.spec;
-  status.reason = deployment.reason;
-  status.create_time = deployment.record.create_time;
-  status.etag = deployment.etag;
-  if (deployment.serving != nullptr) {
-    status.state = ModelState::kReady;
-    status.versions.push_back({deployment.serving->version, ModelState::kReady, "", deployment.serving_since});
-  } else {
-    status.state = deployment.reason.empty() ? ModelState::kLoading : ModelState::kFailed;
-  }
-  if (deployment.loading != 0) {
-    status.versions.push_back({deployment.loading, ModelState::kLoading, "", deployment.loading_since});
-  }
-  if (deployment.refused != 0) {
-    status.versions.push_back({deployment.refused, ModelState::kFailed, deployment.reason, deployment.refused_since});
-  }
-  return status;
+void ModelManager::SetListener(std::function<void()> changed) {
+  MutexLock lock(&listener_mu_);
+  listener_ = std::move(changed);
 }
 
 }  // namespace sconce::inference

@@ -60,6 +60,7 @@ struct ModelSpec {
   StoredBytes module;                // a TorchScript archive
   std::optional<StateDict> weights;  // absent: the module's own
   MatchPolicy match;                 // of the weights
+  bool take_dtype = false;           // floats of the module become of their weight's dtype, not the other way round
   int threads = 0;                   // for one operation, unless OMP_NUM_THREADS says otherwise; 0: one for each core
 };
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/inference/runtime.h"
+#include "storage/format/cast.h"
 
 namespace sconce::inference {
 
@@ -31,14 +32,17 @@ class WeightSource {
 
   // The state_dict at `path` in the version's tree, its stored bytes checked. PATH_INVALID, PATH_NOT_FOUND,
   // CHECKPOINT_OPAQUE; MODEL_WEIGHTS_MISMATCH when what is there is no state_dict (a dict of str to strided tensors
-  // that have bytes); CHUNK_CORRUPT. Deleting the version afterwards does no harm to what this returned.
-  virtual absl::StatusOr<StateDict> OpenWeights(const RunId& run, int64_t version, const std::string& path) = 0;
+  // that have bytes); CHUNK_CORRUPT; the errors of `cast`, whose patterns are for paths under `path`. Deleting the
+  // version afterwards does no harm to what this returned.
+  virtual absl::StatusOr<StateDict> OpenWeights(const RunId& run, int64_t version, const std::string& path,
+                                                const format::DtypeCast& cast) = 0;
 
   // MODULE_NOT_FOUND, CHUNK_CORRUPT.
   virtual absl::StatusOr<StoredBytes> OpenModule(const RunId& run, const std::string& module) = 0;
 
   // Deployments by model name, as opaque records. MODEL_ALREADY_EXISTS, MODEL_NOT_FOUND.
   virtual absl::Status CreateDeployment(const std::string& model, const std::string& record) = 0;
+  virtual absl::Status ReplaceDeployment(const std::string& model, const std::string& record) = 0;
   virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ListDeployments() = 0;
   virtual absl::Status DeleteDeployment(const std::string& model) = 0;
 

@@ -105,6 +105,15 @@ absl::StatusOr<inference::InferRequest> FromProto(const ::inference::ModelInferR
   return plain;
 }
 
+absl::StatusOr<inference::VersionRequest> VersionFromProto(const ::inference::ModelInferRequest& request) {
+  inference::VersionRequest wanted{request.model_version(), 0, request.id()};
+  const auto min_version = request.parameters().find("min_version");
+  if (min_version == request.parameters().end()) return wanted;
+  wanted.min_version = min_version->second.int64_param();
+  if (wanted.min_version > 0) return wanted;
+  return MakeError(Reason::MODEL_INPUT_INVALID, "parameter min_version is a version number (int64_param)");
+}
+
 absl::StatusOr<absl::Time> QueueDeadline(const ::inference::ModelInferRequest& request) {
   const auto timeout = request.parameters().find("timeout");
   if (timeout == request.parameters().end()) return absl::InfiniteFuture();

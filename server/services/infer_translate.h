@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "inference/grpc_service.pb.h"
 #include "server/inference/infer_request.h"
+#include "server/inference/model_manager.h"
 #include "server/inference/runtime.h"
 
 // Messages of the Open Inference Protocol and the plain structs behind them, both ways.
@@ -15,6 +16,10 @@ namespace sconce::services {
 
 // Refers to the message's bytes. MODEL_INPUT_INVALID for what no model could take; NOT_IMPLEMENTED for a sequence.
 absl::StatusOr<inference::InferRequest> FromProto(const ::inference::ModelInferRequest& request);
+
+// Which version a request asks for: its model_version, or its parameter `min_version` (int64_param), and its id.
+// MODEL_INPUT_INVALID when that is no positive number.
+absl::StatusOr<inference::VersionRequest> VersionFromProto(const ::inference::ModelInferRequest& request);
 
 // When a request gives up waiting for its turn by its own `timeout` parameter (microseconds); InfiniteFuture without
 // one. MODEL_INPUT_INVALID when that is no positive number.

@@ -15,8 +15,11 @@ class CallRuntime;
 
 namespace sconce::services {
 
-// sconce.v1.ModelService over `models`. Both arguments are borrowed and outlive the service.
-std::unique_ptr<grpc::Service> MakeModelService(rpc::CallRuntime& runtime, inference::ModelManager& models);
+class ModelWatches;
+
+// sconce.v1.ModelService over `models`. The arguments are borrowed and outlive the service.
+std::unique_ptr<grpc::Service> MakeModelService(rpc::CallRuntime& runtime, inference::ModelManager& models,
+                                                ModelWatches& watches);
 
 }  // namespace sconce::services
 

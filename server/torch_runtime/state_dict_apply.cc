@@ -123,6 +123,10 @@ absl::Status ApplyStateDict(const std::vector<NamedWeight>& weights, const Match
 
   const at::NoGradGuard no_grad;
   for (auto& [target, weight] : findings.pairs) {
+    if (policy.take_dtype && weight.is_floating_point() && target.is_floating_point() &&
+        weight.scalar_type() != target.scalar_type()) {
+      target.set_data(target.to(weight.scalar_type()));
+    }
     const bool fits = weight.scalar_type() == target.scalar_type() && weight.device() == target.device() &&
                       weight.strides() == target.strides() && target.layout() == at::kStrided;
     if (fits) {

@@ -17,8 +17,9 @@ struct NamedWeight {
 
 // How weights have to fit.
 struct MatchPolicy {
-  bool lenient = false;  // missing and unexpected keys are tolerated, unless nothing matches
-  double min_match = 0;  // the share of the module's keys that must match, 0 to 1
+  bool lenient = false;     // missing and unexpected keys are tolerated, unless nothing matches
+  double min_match = 0;     // the share of the module's keys that must match, 0 to 1
+  bool take_dtype = false;  // floats of the module become of their weight's dtype, not the other way round
 };
 
 // load_state_dict for TorchScript, which C++ does not have: gives every parameter and buffer of `module` the weight of

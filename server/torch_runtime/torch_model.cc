@@ -267,7 +267,7 @@ absl::StatusOr<std::unique_ptr<TorchModel>> TorchModel::Load(const worker::Load&
   if (load.has_weights) {
     SCONCE_ASSIGN_OR_RETURN(const std::vector<NamedWeight> weights, MakeWeights(load, files, body));
     SCONCE_RETURN_IF_ERROR(Guarded(Reason::MODEL_WEIGHTS_MISMATCH, "the weights cannot be put into the module: ", [&] {
-      return ApplyStateDict(weights, {load.lenient, load.min_match}, *module);
+      return ApplyStateDict(weights, {load.lenient, load.min_match, load.take_dtype}, *module);
     }));
   }
   return Guarded(Reason::MODULE_INVALID,

@@ -255,6 +255,7 @@ EncodedBody Encode(const Load& message) {
   writer.U8(message.has_weights ? 1 : 0);
   writer.U8(message.lenient ? 1 : 0);
   writer.F64(message.min_match);
+  writer.U8(message.take_dtype ? 1 : 0);
   writer.U32(static_cast<uint32_t>(message.storages.size()));
   for (const StoredBytes& storage : message.storages) WriteStored(storage, placer, writer);
   writer.U32(static_cast<uint32_t>(message.entries.size()));
@@ -280,6 +281,9 @@ absl::StatusOr<Load> DecodeLoad(ByteSpan body, uint32_t file_count) {
   message.lenient = lenient == 1;
   message.min_match = reader.F64();
   if (!(message.min_match >= 0 && message.min_match <= 1)) reader.Fail();
+  const uint8_t take_dtype = reader.U8();
+  if (take_dtype > 1) reader.Fail();
+  message.take_dtype = take_dtype == 1;
   const uint32_t storage_count = reader.Count(28);
   message.storages.reserve(storage_count);
   for (uint32_t i = 0; i < storage_count && reader.ok(); ++i) {

@@ -28,7 +28,7 @@
 // while it is read (channel.h). The structs below refer into the body they were decoded from.
 namespace sconce::worker {
 
-inline constexpr uint16_t kProtocolVersion = 2;
+inline constexpr uint16_t kProtocolVersion = 3;
 inline constexpr int kWorkerSocketFd = 3;
 inline constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
 inline constexpr size_t kMaxNameBytes = 4096;
@@ -76,6 +76,7 @@ struct Load {
   bool has_weights = false;  // false: the module keeps its own, and all that follows is zero or empty
   bool lenient = false;      // missing and unexpected keys are tolerated, unless nothing matches
   double min_match = 0;      // the share of the module's keys that must match, 0 to 1
+  bool take_dtype = false;   // the module's floats become of the weights' dtype, not the other way round
   std::vector<StateEntry> entries;
   std::vector<StoredBytes> storages;
 };

@@ -21,7 +21,14 @@ needs_torch = pytest.mark.skipif(not (sconced.BIN / "sconce-torch-worker").exist
 
 def workers_of(server):
     tasks = pathlib.Path(f"/proc/{server.process.pid}/task")
-    return sorted(int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split())
+
+    def children(task):
+        try:
+            return (task / "children").read_text().split()
+        except OSError:  # the thread has just ended
+            return []
+
+    return sorted(int(pid) for task in tasks.iterdir() for pid in children(task))
 
 
 def alive(pid):

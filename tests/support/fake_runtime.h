@@ -134,7 +134,8 @@ class FakeWeightSource final : public WeightSource {
     if (found == selectors_.end()) return MakeError(Reason::ALIAS_NOT_FOUND, "no alias " + selector);
     return found->second;
   }
-  absl::StatusOr<StateDict> OpenWeights(const RunId&, int64_t version, const std::string&) override {
+  absl::StatusOr<StateDict> OpenWeights(const RunId&, int64_t version, const std::string&,
+                                        const format::DtypeCast& cast) override {
     StateDict weights;
     const float w = static_cast<float>(version);
     StateEntry entry;
@@ -142,6 +143,7 @@ class FakeWeightSource final : public WeightSource {
       MutexLock lock(&mu_);
       if (failures_left_ > 0 && --failures_left_ >= 0) return MakeError(Reason::IO_ERROR, "the disk is tired");
       entry.name = version == bad_version_ ? "other" : "w";
+      last_cast_ = cast.dtype;
     }
     entry.view.storage = 0;
     weights.entries.push_back(entry);
@@ -157,6 +159,11 @@ class FakeWeightSource final : public WeightSource {
   absl::Status CreateDeployment(const std::string& model, const std::string& record) override {
     MutexLock lock(&mu_);
     if (!records_.emplace(model, record).second) return MakeError(Reason::MODEL_ALREADY_EXISTS, "there is " + model);
+    return absl::OkStatus();
+  }
+  absl::Status ReplaceDeployment(const std::string& model, const std::string& record) override {
+    MutexLock lock(&mu_);
+    records_[model] = record;
     return absl::OkStatus();
   }
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ListDeployments() override {
@@ -198,6 +205,10 @@ class FakeWeightSource final : public WeightSource {
     MutexLock lock(&mu_);
     failures_left_ = count;
   }
+  std::string last_cast() {
+    MutexLock lock(&mu_);
+    return last_cast_;
+  }
   void SetRecord(const std::string& model, const std::string& record) {
     MutexLock lock(&mu_);
     records_[model] = record;
@@ -210,6 +221,7 @@ class FakeWeightSource final : public WeightSource {
   std::map<std::string, std::string> records_ ABSL_GUARDED_BY(mu_);
   int64_t bad_version_ ABSL_GUARDED_BY(mu_) = 0;
   int failures_left_ ABSL_GUARDED_BY(mu_) = 0;
+  std::string last_cast_ ABSL_GUARDED_BY(mu_);
   Mutex hook_mu_;
   std::function<void(const RunId&)> changed_ ABSL_GUARDED_BY(hook_mu_);
   std::function<bool(const RunId&, int64_t)> serves_ ABSL_GUARDED_BY(hook_mu_);

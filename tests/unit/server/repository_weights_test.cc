@@ -92,7 +92,7 @@ TEST_F(RepositoryWeightsTest, AStateDictComesWithItsBytesAndItsSharing) {
   const std::string large_bytes = Pattern(10 << 20, 2);
   const int64_t version = Push(b.Build(), other_bytes + large_bytes);
 
-  ASSERT_OK_AND_ASSIGN(const inference::StateDict state, weights_->OpenWeights(kRun, version, "/model"));
+  ASSERT_OK_AND_ASSIGN(const inference::StateDict state, weights_->OpenWeights(kRun, version, "/model", {}));
   ASSERT_EQ(state.entries.size(), 3u);
   EXPECT_EQ(state.entries[0].name, "a");
   EXPECT_EQ(state.entries[1].name, "tied");
@@ -109,6 +109,63 @@ TEST_F(RepositoryWeightsTest, AStateDictComesWithItsBytesAndItsSharing) {
   EXPECT_TRUE(ReadAll(state.storages[0]) == large_bytes) << "deleting does no harm to what was opened";
 }
 
+std::string Ones(size_t count) {
+  std::string bytes;
+  for (size_t i = 0; i < count; ++i) bytes.append("\0\0\x80\x3f", 4);
+  return bytes;
+}
+std::string BrainOnes(size_t count) {
+  std::string bytes;
+  for (size_t i = 0; i < count; ++i) bytes.append("\x80\x3f", 2);
+  return bytes;
+}
+
+TEST_F(RepositoryWeightsTest, ACastConvertsFloatsAndLeavesTheRestWhereItIs) {
+  constexpr int64_t kMany = 3 << 20;  // 12 MiB before: more than a piece, and than a chunk
+  ManifestBuilder b;
+  const auto large = b.Storage(kMany * 4);
+  const auto w = b.Tensor(large, DType::kFloat32, {kMany});
+  format::TensorView half;
+  half.storage = large;
+  half.offset = kMany / 2;
+  half.shape = {kMany / 2};
+  half.stride = {1};
+  const auto tied = b.View(half);
+  const auto kept = b.Tensor(b.Storage(4096), DType::kFloat32, {1024});
+  const auto steps = b.Tensor(b.Storage(8192), DType::kInt64, {1024});
+  const auto small = b.Tensor(b.InlineStorage(Ones(2)), DType::kFloat32, {2});
+  const auto shrunk = b.Tensor(b.Storage(2048), DType::kFloat32, {512});  // inline afterwards
+  const auto model = b.OrderedDict({{b.Str("w"), w},
+                                    {b.Str("tied"), tied},
+                                    {b.Str("head"), kept},
+                                    {b.Str("steps"), steps},
+                                    {b.Str("small"), small},
+                                    {b.Str("shrunk"), shrunk}});
+  b.Dict({{b.Str("other"), b.Tensor(DType::kFloat32, {512})}, {b.Str("model"), model}});
+  const std::string integers = Pattern(8192, 3);
+  const int64_t version = Push(b.Build(), Ones(kMany) + Ones(1024) + integers + Ones(512) + Pattern(2048, 1));
+
+  const format::DtypeCast cast{"bfloat16", {{"/head", ""}}};
+  ASSERT_OK_AND_ASSIGN(const inference::StateDict state, weights_->OpenWeights(kRun, version, "/model", cast));
+  ASSERT_EQ(state.entries.size(), 6u);
+  ASSERT_EQ(state.storages.size(), 5u);
+  EXPECT_EQ(state.entries[0].view.dtype, DType::kBFloat16);
+  EXPECT_EQ(state.entries[1].view.storage, state.entries[0].view.storage);
+  EXPECT_EQ(state.entries[1].view.offset, kMany / 2);
+  EXPECT_EQ(state.entries[2].view.dtype, DType::kFloat32);
+  const auto bytes = [&](size_t entry) { return ReadAll(state.storages[state.entries[entry].view.storage]); };
+  EXPECT_TRUE(bytes(0) == BrainOnes(kMany));
+  EXPECT_TRUE(bytes(2) == Ones(1024));
+  EXPECT_TRUE(bytes(3) == integers);
+  EXPECT_EQ(bytes(4), BrainOnes(2));
+  EXPECT_TRUE(bytes(5) == BrainOnes(512));
+  const inference::FileExtent& made = state.storages[0].extents.at(0);
+  EXPECT_LT(::pwrite(made.fd, "x", 1, made.offset), 0) << "instances share it, so nobody may change it";
+
+  EXPECT_THAT(weights_->OpenWeights(kRun, version, "/model", {"int8", {}}), FailsWith(Reason::CAST_INVALID));
+  EXPECT_THAT(weights_->OpenWeights(kRun, version, "/nope", cast), FailsWith(Reason::PATH_NOT_FOUND));
+}
+
 TEST_F(RepositoryWeightsTest, WhatIsNoStateDictIsRefusedSayingWhy) {
   ManifestBuilder b;
   const auto tensor = b.Tensor(DType::kFloat32, {1});
@@ -118,14 +175,14 @@ TEST_F(RepositoryWeightsTest, WhatIsNoStateDictIsRefusedSayingWhy) {
   const auto list = b.List({tensor});
   b.Dict({{b.Str("by_int"), by_int}, {b.Str("with_int"), with_int}, {b.Str("meta"), meta}, {b.Str("list"), list}});
   const int64_t version = Push(b.Build(), "");
-  const auto open = [&](const std::string& path) { return weights_->OpenWeights(kRun, version, path); };
+  const auto open = [&](const std::string& path) { return weights_->OpenWeights(kRun, version, path, {}); };
   EXPECT_THAT(open("/by_int"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("a key of type int")));
   EXPECT_THAT(open("/with_int"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("\"n\" is a int")));
   EXPECT_THAT(open("/meta"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("meta tensor")));
   EXPECT_THAT(open("/list"), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH, HasSubstr("it is a list")));
   EXPECT_THAT(open(""), FailsWith(Reason::MODEL_WEIGHTS_MISMATCH));
   EXPECT_THAT(open("/nothing"), FailsWith(Reason::PATH_NOT_FOUND));
-  EXPECT_THAT(weights_->OpenWeights(kRun, 9, ""), FailsWith(Reason::CHECKPOINT_NOT_FOUND));
+  EXPECT_THAT(weights_->OpenWeights(kRun, 9, "", {}), FailsWith(Reason::CHECKPOINT_NOT_FOUND));
 }
 
 TEST(FindStateDictTest, SkipsExtraStateAndRefusesLazyAndEmptyOnes) {

@@ -41,6 +41,7 @@ Load MakeLoad() {
   load.has_weights = true;
   load.lenient = true;
   load.min_match = 0.75;
+  load.take_dtype = true;
   static const std::string bytes(40, 'x');
   load.storages.push_back({40, {}, AsBytes(bytes)});
   format::TensorView view;
@@ -58,6 +59,7 @@ TEST(MessagesTest, LoadComesBackAsItWas) {
   EXPECT_EQ(load.device, "cpu");
   EXPECT_TRUE(load.lenient);
   EXPECT_EQ(load.min_match, 0.75);
+  EXPECT_TRUE(load.take_dtype);
   ASSERT_THAT(load.module.extents, SizeIs(2));
   EXPECT_EQ(load.module.extents[1].file, 1u);
   EXPECT_EQ(load.module.extents[1].offset, 4096);
