@@ -14,6 +14,7 @@ kills() { scripts/build.sh release && SCONCE_KILLS=1000 SCONCE_FULL_DISKS=1000 r
 boundaries() { SCONCE_EVERY_BOUNDARY=1 run_ctest build -R 'power_loss' --timeout 7200; }
 # Files that we wrote, judged by that release's PyTorch with weights_only=True; says so where the fixtures for it are missing.
 judged() { tests/python/judge_in_root.sh "$1" || [[ $? = 77 ]]; }
+python_client() { client/python/tools/test_in_root.sh "$1" || [[ $? = 77 ]]; }
 
 stage "make test" scripts/test.sh
 stage "storage under TSan" tsan
@@ -25,5 +26,6 @@ stage "the Dockerfile's stages in a Debian root" tests/docker/run_in_root.py bui
 for release in ${SCONCE_RELEASES:-trixie forky}; do
   stage "Debian $release" scripts/debian_release.sh "$release"
   stage "our files in PyTorch of Debian $release" judged "$release"
+  stage "the Python client on Debian $release" python_client "$release"
 done
 finish

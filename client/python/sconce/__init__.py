@@ -27,6 +27,7 @@ from sconce._errors import (
     UnimplementedError,
 )
 from sconce._info import CheckpointInfo, RunInfo, TreeEntry
+from sconce._plan import IncompatibleKeys, LoadPlan, LoadStateDictError
 from sconce._run import Run
 from sconce._version import __version__
 
@@ -38,8 +39,11 @@ __all__ = [
     "ConflictError",
     "DataLossError",
     "DeadlineError",
+    "IncompatibleKeys",
     "InternalError",
     "InvalidArgumentError",
+    "LoadPlan",
+    "LoadStateDictError",
     "NotFoundError",
     "OutOfRangeError",
     "PermissionDeniedError",

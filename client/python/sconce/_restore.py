@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, Sequence, Set, Tuple, overload
 from sconce import _globals
 from sconce._errors import make_error
 from sconce._manifest import Bytes, decode
-from sconce._nodes import KIND_NAMES, NO_INDEX, Kind, Node, collector_paused, first_paths
+from sconce._nodes import KIND_NAMES, NO_INDEX, Kind, Node, TensorView, collector_paused, first_paths
 
 __all__ = ["Buffers", "Restorer"]
 
@@ -163,6 +163,20 @@ class Restorer:
         self._placed[index] = self._placer.place(self._tensors.storage_of(owner), storage.device)
         if self._tensors.is_elsewhere(self._placed[index]) and index not in self._of_arrays:
             del self._hosts[index]
+
+    def use_memory(self, number: int, owner: Any) -> None:
+        """Buffer `number` is the memory of this tensor of bytes, in place of memory of its own."""
+        self._hosts[self.bulk[number]] = _Host(owner, memoryview(owner.numpy()))
+
+    def let_go(self, number: int) -> None:
+        """Frees buffer `number`: whoever needed its bytes has them. Tensors of it are on `meta` in what finish() gives."""
+        index = self.bulk[number]
+        del self._hosts[index]
+        self._placed[index] = self._tensors.new_meta_storage(self.manifest.storages[index].size_bytes)
+
+    def tensor_of(self, number: int, view: TensorView) -> Any:
+        """A tensor on the host that looks at buffer `number`."""
+        return self._tensors.tensor_of(view, self._tensors.storage_of(self.host_memory(self.bulk[number]).owner))
 
     # Objects
 

@@ -11,7 +11,7 @@ import torch
 from sconce import _globals
 from sconce._capture_tensors import untyped_storage_of
 from sconce._map_location import WITHOUT_STORAGES, Placer
-from sconce._nodes import NO_INDEX, Kind, Manifest, Node, element_count
+from sconce._nodes import NO_INDEX, Kind, Manifest, Node, TensorView, element_count
 
 __all__ = ["TensorRestore"]
 
@@ -91,21 +91,24 @@ class TensorRestore:
 
     # Tensors
 
-    def _tensor(self, node: Node, _: List[Any]) -> Any:
-        view = self.manifest.tensors[node.tensor]
-        dtype = self._dtype(view.dtype)
-        if view.storage == NO_INDEX:
-            tensor = torch.empty_strided(view.shape, view.stride, dtype=dtype, device="meta")
-        else:
-            storage = self.placed[view.storage]
-            tensor = torch.empty(0, dtype=dtype, device=storage.device)
-            tensor.set_(storage, view.offset, view.shape, view.stride)
-        if view.storage in self.moved:
-            tensor = tensor.to(self.placer.tensor_device(self.moved[view.storage]))
+    def tensor_of(self, view: TensorView, storage: Any) -> Any:
+        """A tensor that looks so at a storage."""
+        tensor = torch.empty(0, dtype=self._dtype(view.dtype), device=storage.device)
+        tensor.set_(storage, view.offset, view.shape, view.stride)
         if view.conjugate:
             torch._C._set_conj(tensor, True)
         if view.negative:
             torch._C._set_neg(tensor, True)
+        return tensor
+
+    def _tensor(self, node: Node, _: List[Any]) -> Any:
+        view = self.manifest.tensors[node.tensor]
+        if view.storage == NO_INDEX:
+            tensor = torch.empty_strided(view.shape, view.stride, dtype=self._dtype(view.dtype), device="meta")
+        else:
+            tensor = self.tensor_of(view, self.placed[view.storage])
+        if view.storage in self.moved:
+            tensor = tensor.to(self.placer.tensor_device(self.moved[view.storage]))
         if view.requires_grad:
             tensor.requires_grad_()
         return tensor

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Unio
 from sconce import _refs, _watch
 from sconce._connection import Connection
 from sconce._info import CheckpointInfo, RunInfo, TreeEntry, from_expiry
+from sconce._plan import IncompatibleKeys, LoadPlan
 from sconce._progress import Wanted as Progress
 from sconce._proto import v1
 
@@ -86,10 +87,74 @@ class Run:
         """
         from sconce import _loading  # pylint: disable=import-outside-toplevel
 
-        ref = _refs.Ref(self._ref.project, self._ref.run, _refs.check_selector(str(selector)))
         return _loading.load(
-            self._connection, ref, map_location=map_location, dtype=dtype, only=only, exclude=exclude, branch=branch, progress=progress
+            self._connection, self._version(selector), map_location=map_location, dtype=dtype, only=only, exclude=exclude, branch=branch, progress=progress
         )
+
+    def load_into(
+        self,
+        model: Any,
+        selector: Selector = "latest",
+        *,
+        branch: str = "",
+        strict: bool = True,
+        assign: bool = False,
+        map_location: Any = None,
+        dtype: Any = None,
+        strip_prefix: Union[str, Sequence[str]] = "",
+        add_prefix: str = "",
+        rename: Union[Mapping[str, str], Sequence[Tuple[str, str]]] = (),
+        min_match: Optional[float] = None,
+        progress: Progress = None,
+    ) -> IncompatibleKeys:
+        """`model.load_state_dict(run.load(selector, branch=branch), strict, assign)`, but only what fits the model is sent, and there is no second copy of it:
+        tensors come straight into the model's own, or where those are of another dtype, layout or device, one storage after the other.
+
+        branch: the path of the state_dict, e.g. "/model_state_dict". strip_prefix, add_prefix, rename: what is done to the version's keys before they
+        are compared, in this order: prefixes off, a prefix on, then ("old", "new") patterns, as in docs/warm_start.md. min_match: the least share of the model's
+        keys that must match, 0 to 1. assign: the model takes over the tensors as they come, dtype and device included (PyTorch 2.1 and newer); only then
+        map_location matters, as in load. dtype: see load; the model's own dtypes win unless assign. progress: see save.
+
+        Returns (missing_keys, unexpected_keys), as load_state_dict. What that would raise is raised word for word, a LoadStateDictError, which is a
+        RuntimeError, and so are the errors of load and of the rules (InvalidArgumentError: PATTERN_INVALID, RENAME_COLLISION, STATE_DICT_INVALID;
+        PreconditionError: MATCH_RATE_TOO_LOW): nothing of the model has changed then. A transfer that breaks for good (UnavailableError, DataLossError) leaves
+        new values in some tensors and old ones in others, to be loaded again; with assign=True it changes nothing either.
+        """
+        from sconce import _load_into, _plan  # pylint: disable=import-outside-toplevel
+
+        return _load_into.load_into(
+            self._connection,
+            self._version(selector),
+            model,
+            branch=branch,
+            strict=strict,
+            assign=assign,
+            map_location=map_location,
+            dtype=dtype,
+            rules=_plan.key_rules(strip_prefix, add_prefix, rename),
+            min_match=min_match,
+            progress=progress,
+        )
+
+    def plan(
+        self,
+        model: Any,
+        selector: Selector = "latest",
+        *,
+        branch: str = "",
+        strip_prefix: Union[str, Sequence[str]] = "",
+        add_prefix: str = "",
+        rename: Union[Mapping[str, str], Sequence[Tuple[str, str]]] = (),
+        min_match: Optional[float] = None,
+    ) -> LoadPlan:
+        """What load_into would find, without loading anything: print it, or look at its missing_keys, unexpected_keys, mismatched, match_rate, hint.
+
+        model: a torch.nn.Module, or a state_dict, of which only names, shapes and dtypes are looked at. The rest and the errors: see load_into.
+        """
+        from sconce import _load_into, _plan  # pylint: disable=import-outside-toplevel
+
+        rules = _plan.key_rules(strip_prefix, add_prefix, rename)
+        return _load_into.plan(self._connection, self._version(selector), model, branch, rules, min_match)
 
     def info(self) -> RunInfo:
         """What the server says about the run. NotFoundError."""
@@ -197,13 +262,17 @@ class Run:
         meanwhile is not missed. To end it, break out of a loop over it, close the iterator, or close the client.
         NotFoundError when there is no such run, or when it is deleted; InvalidArgumentError for a selector that cannot move.
         """
-        checked = _refs.check_selector(str(selector))
-        if checked.isdigit():
-            raise _refs.invalid("SELECTOR_INVALID", f"version {checked} never changes: watch 'latest', 'best' or an alias", {"selector": checked})
-        return _watch.watch(self._connection, _refs.Ref(self._ref.project, self._ref.run, checked), patience)
+        version = self._version(selector)
+        if version.selector.isdigit():
+            sentence = f"version {version.selector} never changes: watch 'latest', 'best' or an alias"
+            raise _refs.invalid("SELECTOR_INVALID", sentence, {"selector": version.selector})
+        return _watch.watch(self._connection, version, patience)
+
+    def _version(self, selector: Selector) -> _refs.Ref:
+        return _refs.Ref(self._ref.project, self._ref.run, _refs.check_selector(str(selector)))
 
     def _checkpoint(self, selector: Selector) -> str:
-        return f"{self.name}/checkpoints/{_refs.check_selector(str(selector))}"
+        return self._version(selector).checkpoint_name
 
 
 def all_runs(connection: Connection, project: str) -> Iterator[RunInfo]:
