@@ -7,6 +7,7 @@
         print(version.ref, version.metrics)
 """
 
+from sconce._background import SaveFuture
 from sconce._client import Client, connect
 from sconce._errors import (
     AlreadyExistsError,
@@ -51,6 +52,7 @@ __all__ = [
     "ResourceExhaustedError",
     "Run",
     "RunInfo",
+    "SaveFuture",
     "SconceError",
     "TreeEntry",
     "UnauthenticatedError",

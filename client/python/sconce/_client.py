@@ -76,12 +76,25 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *error: object) -> None:
+        try:
+            self.close()
+        except Exception:  # pylint: disable=broad-except
+            if kind is None:
+                raise  # otherwise what ended the block matters more
 
     def close(self) -> None:
-        """Ends all calls of this process; those made later are ValueError. May be called again."""
-        self._connection.close()
+        """Waits for a save_async that is under way, then ends all other calls of this process; those made later are ValueError. Raises what the save failed with,
+        as wait. May be called again."""
+        try:
+            self.wait()
+        finally:
+            self._connection.close()
+
+    def wait(self, timeout: Optional[float] = None) -> None:
+        """Returns when no save_async of this client is under way. Raises what the last one failed with, unless that was raised before. DeadlineError (a TimeoutError)
+        after `timeout` seconds: the save goes on then."""
+        self._connection.saves.wait(timeout)
 
     def run(self, ref: str) -> Run:
         """A run, by `[project/]run`, `sconce://host[:port]/[project/]run` or its full name. Nothing is sent. InvalidArgumentError for a malformed ref, one of a

@@ -7,6 +7,7 @@ from typing import Any, Iterable, List, Optional, Tuple
 
 import grpc
 
+from sconce._background import Background
 from sconce._channel import ProcessChannel, calls_under_way
 from sconce._dialog import Dialog
 from sconce._errors import from_rpc_error
@@ -21,6 +22,7 @@ class Connection:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.saves = Background()
         self._channel = ProcessChannel(options)
 
     def __reduce__(self) -> Tuple[Any, ...]:

@@ -6,6 +6,7 @@ import datetime
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from sconce import _refs, _watch
+from sconce._background import SaveFuture
 from sconce._connection import Connection
 from sconce._info import CheckpointInfo, RunInfo, TreeEntry, from_expiry
 from sconce._plan import IncompatibleKeys, LoadPlan
@@ -51,7 +52,8 @@ class Run:
     ) -> CheckpointInfo:
         """Saves what torch.save would take, tensors anywhere in dicts and lists of plain values, as a new version. Makes the run when there is none.
 
-        Only what the server does not have is sent. A server that restarts meanwhile is waited for. Tensors must not change until it returns.
+        Only what the server does not have is sent. A server that restarts meanwhile is waited for, as is a save_async of this client that is under way. Tensors
+        must not change until it returns.
 
         step, epoch, metrics: by default the object's own, of its keys `step` or `global_step`, `epoch`, `loss`, `metrics`.
         aliases: set to the new version afterwards. expire: a moment, or a time from now.
@@ -64,6 +66,36 @@ class Run:
 
         about = _saving.About(step, epoch, metrics, labels, tuple(aliases), pinned, expire)
         return _saving.save(self._connection, self._ref, obj, about, progress)
+
+    def save_async(
+        self,
+        obj: Any,
+        *,
+        step: Optional[int] = None,
+        epoch: Optional[int] = None,
+        metrics: Optional[Mapping[str, Any]] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        aliases: Sequence[str] = (),
+        pinned: bool = False,
+        expire: Union[None, datetime.datetime, datetime.timedelta] = None,
+        progress: Progress = False,
+    ) -> SaveFuture:
+        """Saves as save does, and returns as soon as it has a copy of all tensors: training may go on at once. The copy is sent in the background.
+
+        One save at a time: a next save or save_async of the same client waits for this one first, so that there is never more than one copy, and raises what it failed
+        with, unless the future or wait() did; it saves nothing then. The process does not end before the save does, and says on stderr what it waits for,
+        and what was lost. Arguments: as save; progress is called on another thread.
+
+        Returns a future: result(timeout) is the version. InvalidArgumentError: as save, at once.
+        """
+        from sconce import _saving  # pylint: disable=import-outside-toplevel
+
+        about = _saving.About(step, epoch, metrics, labels, tuple(aliases), pinned, expire)
+        return _saving.save_async(self._connection, self._ref, obj, about, progress)
+
+    def wait(self, timeout: Optional[float] = None) -> None:
+        """Client.wait: returns when no save_async is under way, or raises what it failed with."""
+        self._connection.saves.wait(timeout)
 
     def load(
         self,

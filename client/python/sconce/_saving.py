@@ -1,4 +1,4 @@
-"""Saves an object as a new version: capture it, upload what the server lacks, commit, set aliases."""
+"""Saves an object as a new version: capture it, upload what the server lacks, commit, set aliases. Now, or of a copy in the background."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import datetime
 from typing import Any, Mapping, Optional, Sequence, Union
 
 from sconce import _progress, _refs, _upload
+from sconce._background import SaveFuture
 from sconce._capture import capture
 from sconce._connection import Connection
 from sconce._info import CheckpointInfo, from_expiry
@@ -46,12 +47,39 @@ class About:
 
 def save(connection: Connection, ref: _refs.Ref, obj: Any, about: About, progress: _progress.Wanted) -> CheckpointInfo:
     """See Run.save."""
+    connection.saves.wait()
     header = about.header(ref.run_name)
     captured = capture(obj)
     sizes = [source.nbytes for source in captured.storages.sources]
     with _progress.reporting(progress, str(ref)) as report:
         outcome = _upload.upload(connection, header, captured.manifest_bytes, captured.storages, sizes=sizes, progress=report)
     return finish(connection, ref, outcome, about.aliases)
+
+
+def save_async(connection: Connection, ref: _refs.Ref, obj: Any, about: About, progress: _progress.Wanted) -> SaveFuture:
+    """See Run.save_async."""
+    from sconce._snapshot import Snapshot  # pylint: disable=import-outside-toplevel
+
+    header = about.header(ref.run_name)
+    with connection.saves.turn():
+        captured = capture(obj)
+        sizes = [source.nbytes for source in captured.storages.sources]
+        snapshot = Snapshot(captured)
+        del captured  # the tensors are the caller's alone again
+
+        def work(future: SaveFuture) -> CheckpointInfo:
+            with snapshot, _progress.reporting(progress, str(ref)) as report:
+
+                def both(done: int, total: int) -> None:
+                    future.report(done, total)
+                    if report is not None:
+                        report(done, total)
+
+                both(0, sum(sizes))
+                outcome = _upload.upload(connection, header, snapshot.manifest_bytes, snapshot.storages, sizes=sizes, progress=both)
+            return finish(connection, ref, outcome, about.aliases)
+
+        return connection.saves.start(f"{ref}{'' if about.step is None else f' (step {about.step})'}", work)
 
 
 def finish(connection: Connection, ref: _refs.Ref, outcome: _upload.UploadOutcome, aliases: Sequence[str]) -> CheckpointInfo:
