@@ -114,14 +114,14 @@ class AppendedFile final : public rocksdb::FSWritableFile {
     return IOStatus::OK();
   }
   uint64_t GetFileSize(const IOOptions&, IODebugContext*) override { return static_cast<uint64_t>(size_bytes_); }
-  // -1 before the first Sync.
+  // An empty file needs no Sync: its name is the directory's.
   std::shared_ptr<const std::atomic<int64_t>> synced_bytes() const { return synced_bytes_; }
 
  private:
   std::unique_ptr<WritableFile> file_;  // until Close
   // Read by Sync while another thread appends.
   std::atomic<int64_t> size_bytes_{0};
-  const std::shared_ptr<std::atomic<int64_t>> synced_bytes_ = std::make_shared<std::atomic<int64_t>>(-1);
+  const std::shared_ptr<std::atomic<int64_t>> synced_bytes_ = std::make_shared<std::atomic<int64_t>>(0);
 };
 
 class Directory final : public rocksdb::FSDirectory {
