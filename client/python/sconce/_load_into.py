@@ -3,7 +3,7 @@
 1. Plan. What load_state_dict would raise is raised now, before anything of the model changes.
 2. Fetch only what matches. Each storage of the checkpoint goes one of three ways:
    * straight into the memory of a parameter or buffer, where that has the same dtype and layout;
-   * into memory of its own, from there into the parameters as soon as it is whole, and the memory is free again;
+   * into memory beside them that all use in turn, and from there into the parameters as soon as it is whole;
    * into memory of its own until the end: what the model's own code must see (extra state, modules and hooks that load in their own way), and what PyTorch's
      order of copying decides (parameters that share memory, of values that do not).
 3. The model's own load_state_dict has the last word. Of the first two ways it finds the model's own tensors in place of the checkpoint's.
@@ -224,6 +224,7 @@ class _Arrival:
                 self._lookers = _direct_lookers(restorer, target)
             for number in self._lookers:
                 self._land(number, target)
+            self._share_memory()
 
     def fill(self, fetch: _fetch.BulkSource, report: Optional[_progress.Report]) -> None:
         """Reads the bulk stream."""
@@ -238,6 +239,13 @@ class _Arrival:
                 self._restorer.use_memory(number, target.memory_of(key))
                 self._landed[number] = key
                 return
+
+    def _share_memory(self) -> None:
+        """What is on its way to the model has one memory for all: a stream brings one storage after the other, and each is gone when the next one begins."""
+        sizes = {number: self._restorer.manifest.storages[self._restorer.bulk[number]].size_bytes for number in self._lookers if number not in self._landed}
+        scratch = torch.empty(max(sizes.values(), default=0), dtype=torch.uint8)
+        for number, size in sizes.items():
+            self._restorer.use_memory(number, scratch[:size])
 
     def _complete(self, number: int) -> None:
         lookers = self._lookers.get(number)

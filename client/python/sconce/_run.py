@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from sconce import _refs, _watch
 from sconce._background import SaveFuture
@@ -12,6 +12,9 @@ from sconce._info import CheckpointInfo, RunInfo, TreeEntry, from_expiry
 from sconce._plan import IncompatibleKeys, LoadPlan
 from sconce._progress import Wanted as Progress
 from sconce._proto import v1
+
+if TYPE_CHECKING:
+    from sconce._parts import VersionWriter
 
 Selector = Union[str, int]  # a version number, "latest", "best" or an alias
 
@@ -92,6 +95,39 @@ class Run:
 
         about = _saving.About(step, epoch, metrics, labels, tuple(aliases), pinned, expire)
         return _saving.save_async(self._connection, self._ref, obj, about, progress)
+
+    def begin(
+        self,
+        *,
+        step: Optional[int] = None,
+        epoch: Optional[int] = None,
+        metrics: Optional[Mapping[str, Any]] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        aliases: Sequence[str] = (),
+        pinned: bool = False,
+        expire: Union[None, datetime.datetime, datetime.timedelta] = None,
+        parts: int = 1,
+        part: Optional[int] = None,
+        upload_id: str = "",
+        timeout: float = 600.0,
+        progress: Progress = None,
+    ) -> VersionWriter:
+        """A version that is put together: `with run.begin(step=3) as version: version.put("model", model.state_dict())`. It is there when the block ends
+        (version.info), and not if that raises.
+
+        Without `part` this process brings all of it; with parts=N each of N puts is sent at once, so that what was put may be freed or changed before the
+        next one. With `part` this is one of N ranks, each of which enters with the same arguments but for that, from 0 on; their dicts are united, and all get the
+        same version, after waiting for each other for at most `timeout` seconds. When one raises, the others get NotFoundError (UPLOAD_NOT_FOUND), and nothing is
+        saved. The server keeps what was sent: ranks that are started again with the same upload_id send only what is missing.
+
+        upload_id: by which ranks find each other, e.g. f"{job}-{step}"; another one for each version. The other arguments: see save; aliases are set by rank 0.
+        Errors: as save; DeadlineError (UPLOAD_INCOMPLETE) naming the parts that are missing; PreconditionError (PARTS_OVERLAP, PARTS_INCOMPLETE);
+        AlreadyExistsError (UPLOAD_ALREADY_EXISTS) when ranks say different things about the version.
+        """
+        from sconce import _parts, _saving  # pylint: disable=import-outside-toplevel
+
+        about = _saving.About(step, epoch, metrics, labels, tuple(aliases), pinned, expire)
+        return _parts.VersionWriter(self._connection, self._ref, about, parts, part, upload_id, timeout, progress)
 
     def wait(self, timeout: Optional[float] = None) -> None:
         """Client.wait: returns when no save_async is under way, or raises what it failed with."""
