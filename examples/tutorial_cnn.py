@@ -1,4 +1,4 @@
-"""What both examples need: the CNN of PyTorch's image classification tutorial, and images that need no download."""
+"""What the examples need: the CNN of PyTorch's image classification tutorial, and images that need no download."""
 import torch
 from torch import nn
 from torch.nn import functional as F

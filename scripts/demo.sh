@@ -68,12 +68,11 @@ sconce infer bnnet --input "x=tests/data/bnnet_io.pt#/x" -o json >"$work/answer.
 judge answer "$work/answer.json" tests/data/bnnet_io.pt
 
 step "Train a network that pushes every epoch, while another process serves the best"
-examples/generate_stubs.sh "$work/stubs"
 echo "   \$ examples/serve_best.py --run cnn &"
-PYTHONPATH=$work/stubs $python examples/serve_best.py --target "$SCONCE_TARGET" --run cnn >"$work/served" &
+PYTHONPATH=client/python PYTHONDONTWRITEBYTECODE=1 $python examples/serve_best.py --target "$SCONCE_TARGET" --run cnn >"$work/served" &
 serving=$!
 echo "   \$ examples/train_loop.py --run cnn"
-PYTHONPATH=$work/stubs $python examples/train_loop.py --target "$SCONCE_TARGET" --run cnn | sed 's/^/     trains: /'
+PYTHONPATH=client/python PYTHONDONTWRITEBYTECODE=1 $python examples/train_loop.py --target "$SCONCE_TARGET" --run cnn | sed 's/^/     trains: /'
 wait "$serving" || wrong "serve_best.py failed"
 sed 's/^/     serves: /' "$work/served"
 show sconce ls cnn

@@ -12,6 +12,7 @@ from sconce import _plan
 torch = pytest.importorskip("torch")
 
 import model_pairs  # noqa: E402  pylint: disable=wrong-import-position
+from same_values import assert_same  # noqa: E402  pylint: disable=wrong-import-position
 
 PAIRS = 120
 HAS_ASSIGN = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 1)
@@ -35,15 +36,6 @@ def pairs(server):
 
 def values(model):
     return collections.OrderedDict((key, copy.deepcopy(value)) for key, value in model.state_dict().items())
-
-
-def assert_same(ours, theirs):
-    assert list(ours) == list(theirs)
-    for key, value in theirs.items():
-        if isinstance(value, torch.Tensor):
-            assert ours[key].dtype == value.dtype and torch.equal(ours[key], value), key
-        else:
-            assert ours[key] == value, key
 
 
 def attempt(load):

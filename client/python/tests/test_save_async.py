@@ -13,6 +13,8 @@ from conftest import SOURCE
 
 torch = pytest.importorskip("torch")
 
+from same_values import assert_same  # noqa: E402  pylint: disable=wrong-import-position
+
 ROUNDS = 25
 
 
@@ -38,22 +40,6 @@ def gate(server):
     yield between
     between.opened.set()
     between.close()
-
-
-def assert_same(ours, theirs):
-    assert type(ours) is type(theirs)
-    if isinstance(theirs, torch.Tensor):
-        assert torch.equal(ours, theirs)
-    elif isinstance(theirs, dict):
-        assert list(ours) == list(theirs)
-        for key in theirs:
-            assert_same(ours[key], theirs[key])
-    elif isinstance(theirs, list):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs):
-            assert_same(one, other)
-    else:
-        assert ours == theirs
 
 
 OPTIMIZERS = {
