@@ -10,6 +10,7 @@ import torch
 from sconce import _globals
 from sconce._map_location import WITHOUT_STORAGES
 from sconce._nodes import DTYPES, NO_INDEX, Kind, TensorView
+from sconce._shards import Shards
 
 __all__ = ["TensorCapture"]
 
@@ -45,6 +46,8 @@ class TensorCapture:
             return self._size
         if kind is torch.device:
             return lambda capturer, value: int(capturer.add(Kind.DEVICE, str(value)))
+        if kind is Shards:
+            return self._sharded
         if kind in named:
             return functools.partial(self._named, named[kind])
         if kind.__name__ == "StorageType" and kind.__module__.startswith("torch."):
@@ -178,6 +181,18 @@ class TensorCapture:
             view.storage = self.table.add_storage(storage, tag or self._tag(storage))
             view.offset = data.storage_offset()
         return int(self.table.add_view(view))
+
+    def _sharded(self, capturer: Any, value: Any) -> int:
+        node = capturer.seen(value)
+        if node is not None:
+            return int(node)
+        children = [self._ints(Kind.SIZE, value.size)]
+        for offsets, piece in value.pieces:
+            if piece.layout is not torch.strided or piece.is_quantized:
+                return self._refuse(value, "only shards that are plain, strided tensors are stored; save the whole tensor instead")
+            children += [self._ints(Kind.TUPLE, offsets), self._ints(Kind.TUPLE, piece.shape), self._strided(piece)]
+        node = capturer.memo[id(value)] = capturer.add(Kind.SHARDED_TENSOR, None, children)
+        return int(node)
 
     def _sparse(self, value: Any) -> int:
         layout = str(value.layout)[len("torch.") :]

@@ -130,6 +130,11 @@ class StreamFetch:
         edges = [targets.total * i // self._streams for i in range(self._streams + 1)]
         _read_all([_Range(self, targets, start, end) for start, end in zip(edges, edges[1:])], self._first)
 
+    def read_range(self, start: int, buffer: memoryview) -> None:
+        """Fills a buffer with the bytes of the bulk stream from `start` on; also when it is closed. Errors: as read_into()."""
+        targets = _Targets([buffer], [buffer.nbytes], origin=start)
+        _Range(self, targets, start, start + buffer.nbytes).read()
+
     def open_range(self, start: int, end: int) -> ServerStream:
         """A stream of these bytes of the bulk stream."""
         request = v1.FetchCheckpointRequest()
@@ -184,13 +189,18 @@ class _Targets:
     """The buffers, and how much of each is missing still. Thread-safe."""
 
     def __init__(
-        self, buffers: Sequence[memoryview], sizes: Sequence[int], progress: Optional[Progress] = None, complete: Optional[Complete] = None
+        self,
+        buffers: Sequence[memoryview],
+        sizes: Sequence[int],
+        progress: Optional[Progress] = None,
+        complete: Optional[Complete] = None,
+        origin: int = 0,
     ) -> None:
         self.total = sum(sizes)
         self._buffers = buffers
         self._progress = progress
         self._complete = complete
-        self._starts = [0, *itertools.accumulate(sizes)]  # of each in the bulk stream
+        self._starts = list(itertools.accumulate(sizes, initial=origin))  # of each in the bulk stream
         self._lock = threading.Lock()
         self._missing = list(sizes)
         self._done = 0
