@@ -19,7 +19,7 @@ declare -A groups=(
   [bench]="libbenchmark-dev"
   [bench]="libbenchmark-dev"
   [lint]="clang-format-14|clang-format"
-  [roots]="debootstrap ca-certificates"
+  [roots]="debootstrap ca-certificates python3-venv"
 )
 
 die() { echo "setup: $*" >&2; exit 2; }

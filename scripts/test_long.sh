@@ -15,6 +15,11 @@ boundaries() { SCONCE_EVERY_BOUNDARY=1 run_ctest build -R 'power_loss' --timeout
 # Files that we wrote, judged by that release's PyTorch with weights_only=True; says so where the fixtures for it are missing.
 judged() { tests/python/judge_in_root.sh "$1" || [[ $? = 77 ]]; }
 python_client() { client/python/tools/test_in_root.sh "$1" || [[ $? = 77 ]]; }
+# The Python package's adapters with the libraries that they are for, as far as those run with this machine's PyTorch.
+fits() {
+  client/python/tools/fits_env.sh build/fits-env &&
+    build/fits-env/bin/python -m pytest -q -rs -p no:cacheprovider -W ignore client/python/tests/fits
+}
 
 stage "make test" scripts/test.sh
 stage "storage under TSan" tsan
@@ -23,6 +28,7 @@ stage "kill -9 and a full disk a thousand times" kills
 stage "power loss and failing disks at every operation" boundaries
 stage "10 minutes of each fuzzer" scripts/fuzz.sh --seconds 600
 stage "the Dockerfile's stages in a Debian root" tests/docker/run_in_root.py build runtime
+stage "Lightning and Hugging Face's Trainer here" fits
 for release in ${SCONCE_RELEASES:-trixie forky}; do
   stage "Debian $release" scripts/debian_release.sh "$release"
   stage "our files in PyTorch of Debian $release" judged "$release"

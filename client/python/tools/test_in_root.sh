@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the package's tests with the Python and PyTorch of another Debian release, in a throw-away root of it. The server is this machine's: the programs
-# of build/bin go into the root together with the libraries that they were linked to.
+# of build/bin go into the root together with the libraries that they were linked to. The adapters to other libraries are tested with those libraries
+# (fits_env.sh), where they can be installed: the environment is kept in the root, and PyPI is asked the first time.
 #
-#   client/python/tools/test_in_root.sh RELEASE [PYTEST_ARGUMENT]...      e.g. trixie (PyTorch 2.6), forky (2.14)
+#   client/python/tools/test_in_root.sh RELEASE [PYTEST_ARGUMENT]...      e.g. trixie (PyTorch 2.6), forky (2.14); fits/test_lightning.py
 #
 # Needs root, and DEBIAN_ROOT_TOOL (a script that runs a command in such a root with a folder bound at /src); without it says so and exits 77.
 # SCONCE_BIN_DIR says where the programs are.
@@ -32,10 +33,33 @@ for program in sconced sconce; do
   chmod +x "$folder/build/bin/$program"
 done
 packages="python3-torch python3-numpy python3-grpcio python3-protobuf python3-xxhash python3-pytest python3-tqdm python3-setuptools python3-wheel
-  protobuf-compiler openssl"
+  protobuf-compiler openssl python3-venv python3-pip"
+cp /etc/ssl/certs/ca-certificates.crt "$folder/authorities.pem"  # that this machine trusts, and the root need not know
 # shellcheck disable=SC2016
-"$tool" "$release" --packages "${packages//$'\n'/ }" --bind "$folder" -- env -u SCONCE_BIN_DIR -u SCONCE_SOURCE_DIR PYTHONDONTWRITEBYTECODE=1 HOME=/tmp sh -ec '
+# A mount namespace of its own, so that several of these may run at once.
+unshare -m "$tool" "$release" --packages "${packages//$'\n'/ }" --bind "$folder" -- \
+  env -u SCONCE_BIN_DIR -u SCONCE_SOURCE_DIR PYTHONDONTWRITEBYTECODE=1 HOME=/tmp sh -ec '
   cd /src/client/python/tests
-  if [ $# -gt 0 ]; then exec python3 -m pytest -q -rs -p no:cacheprovider -W ignore --basetemp=/src/tmp "$@"; fi
-  python3 -m pytest -q -rs -p no:cacheprovider -W ignore --basetemp=/src/tmp --ignore=codec .
-  python3 -m pytest -q -rs -p no:cacheprovider -W ignore --basetemp=/src/tmp codec' sh "$@"
+  run_tests() {
+    python=$1
+    shift
+    "$python" -m pytest -q -rs -p no:cacheprovider -W ignore --basetemp=/src/tmp "$@"
+  }
+  fits_python() {
+    env=/opt/sconce-fits
+    if PIP_CERT=/src/authorities.pem SSL_CERT_FILE=/src/authorities.pem PIP_FIND_LINKS= /src/client/python/tools/fits_env.sh "$env" >&2; then
+      echo "$env/bin/python"
+    else
+      echo "test_in_root: Lightning and transformers could not be installed: their classes are faked" >&2
+      echo python3
+    fi
+  }
+  case "${1:-}" in
+    "")
+      run_tests python3 --ignore=codec --ignore=fits .
+      run_tests python3 codec
+      run_tests "$(fits_python)" fits
+      ;;
+    fits*) run_tests "$(fits_python)" "$@" ;;
+    *) run_tests python3 "$@" ;;
+  esac' sh "$@"
