@@ -2,9 +2,11 @@
 # Builds and runs the benchmarks, one after the other. docs/benchmarks.md says what they mean.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/setup.sh --with build --with bench
+scripts/setup.sh --with build --with test --with bench
 scripts/build.sh bench
 mapfile -t programs < <(find build-bench/bench -maxdepth 1 -type f -executable 2>/dev/null | sort)
 ((${#programs[@]})) || { echo "bench: there are no benchmarks yet" >&2; exit 1; }
 for program in "${programs[@]}"; do "$program"; done
 /usr/bin/python3 tests/bench/index_bench.py build-bench/tests/index_torch
+scripts/build.sh release sconced
+SCONCE_BIN_DIR=build/bin /usr/bin/python3 tests/bench/python_client_bench.py

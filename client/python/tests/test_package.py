@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -55,14 +56,70 @@ def test_mypy_finds_nothing(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_a_wheel_has_all_of_it(tmp_path):
+@pytest.fixture
+def source(tmp_path):
+    """A copy of the package to build in."""
     pytest.importorskip("wheel", reason="no python3-wheel here")
-    source = tmp_path / "source"
-    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-    build = "from setuptools import build_meta; import sys; print(build_meta.build_wheel(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True)
-    wheel = next(tmp_path.glob("*.whl"))
-    assert wheel.name == f"sconce-{sconce.__version__}-py3-none-any.whl"
-    packed = set(zipfile.ZipFile(wheel).namelist())
+    folder = tmp_path / "source"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "tests", "build", "*.egg-info"))
+    return folder
+
+
+def build(source, what, into):
+    code = f"from setuptools import build_meta; import sys; build_meta.build_{what}(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(into)], cwd=source, check=True, capture_output=True)
+    return next(into.glob("*.whl" if what == "wheel" else "*.tar.gz"))
+
+
+def files_of_the_package():
     files = (path for path in (PACKAGE / "sconce").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    assert {str(path.relative_to(PACKAGE)) for path in files} <= packed
+    return {str(path.relative_to(PACKAGE)) for path in files}
+
+
+def test_a_wheel_has_all_of_it(source, tmp_path):
+    wheel = build(source, "wheel", tmp_path)
+    assert wheel.name == f"sconce-{sconce.__version__}-py3-none-any.whl"
+    assert files_of_the_package() <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_a_source_distribution_makes_the_same_wheel(source, tmp_path):
+    archive = build(source, "sdist", tmp_path)
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path / "unpacked")
+    wheel = build(next((tmp_path / "unpacked").iterdir()), "wheel", tmp_path)
+    assert files_of_the_package() <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def fresh_environment(folder, *options):
+    try:
+        import ensurepip  # noqa: F401  pylint: disable=import-outside-toplevel,unused-import
+    except ImportError:
+        pytest.skip("no python3-venv here")
+    subprocess.run([sys.executable, "-m", "venv", *options, str(folder)], check=True, capture_output=True)
+    return folder / "bin/python"
+
+
+def pip(python, *words):
+    return subprocess.run([str(python), "-m", "pip", *words], capture_output=True, text=True, check=False, cwd="/", timeout=600)
+
+
+def test_pip_installs_it_beside_the_systems_packages(source, tmp_path):
+    """Without network: what it needs is there."""
+    python = fresh_environment(tmp_path / "venv", "--system-site-packages")
+    installed = pip(python, "install", "--no-build-isolation", "--no-index", str(source))
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+    code = "import sconce, sys; print(sconce.__version__, sconce.__file__)"
+    out = subprocess.run([str(python), "-c", code], cwd="/", check=True, capture_output=True, text=True).stdout.split()
+    assert out[0] == sconce.__version__ and str(tmp_path / "venv") in out[1]
+
+
+def test_pip_installs_it_with_what_it_needs(source, tmp_path):
+    """With the newest releases of grpcio and protobuf, which come from the network."""
+    python = fresh_environment(tmp_path / "venv")
+    installed = pip(python, "install", "--retries", "0", "--timeout", "20", str(source))
+    if installed.returncode and ("No matching distribution" in installed.stderr or "onnection" in installed.stderr):
+        pytest.skip(f"no network here: {installed.stderr.strip().splitlines()[-1]}")
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+    code = "import grpc, sconce; run = sconce.connect('localhost:1', retries=1).run('r'); print(grpc.__version__); run.info()"
+    out = subprocess.run([str(python), "-c", code], cwd="/", check=False, capture_output=True, text=True)
+    assert "UnavailableError" in out.stderr and "cannot reach the server at localhost:1" in out.stderr, out.stderr
