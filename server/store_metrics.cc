@@ -56,10 +56,11 @@ std::vector<Family> StoreMetrics(repository::Repository& repository) {
   uploaded.Add({{"result", "new"}}, Number(stats->stored_bytes));
   uploaded.Add({{"result", "dedup"}}, Number(stats->deduplicated_bytes));
   families.push_back(std::move(uploaded));
-  Family bytes{"sconce_blob_bytes", "Bytes of blob files.", Family::Type::kGauge, {}};
+  Family bytes{
+      "sconce_blob_bytes", "Bytes of blob files; after a start, of those counted so far.", Family::Type::kGauge, {}};
   bytes.Add({{"kind", "physical"}}, Number(stats->physical_bytes));
   families.push_back(std::move(bytes));
-  families.push_back(Gauge("sconce_blobs", "Blob files.", Number(stats->blobs)));
+  families.push_back(Gauge("sconce_blobs", "Blob files; after a start, those counted so far.", Number(stats->blobs)));
   families.push_back(Counter("sconce_gc_deleted_bytes_total", "Bytes of blob files that the collector removed.",
                              Number(stats->collected_bytes)));
   families.push_back(

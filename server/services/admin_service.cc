@@ -75,6 +75,7 @@ class AdminService final : public v1::AdminService::CallbackService {
     stats.set_checkpoint_count(now.checkpoints);
     stats.set_blob_count(now.blobs);
     stats.set_physical_bytes(now.physical_bytes);
+    stats.set_counting_blobs(now.counting_blobs);
     stats.set_free_bytes(now.free_bytes);
     stats.set_server_version(server_version_);
     stats.mutable_uptime()->set_seconds(absl::ToInt64Seconds(runtime_.clock().Now() - start_time_));

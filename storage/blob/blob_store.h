@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "base/file_system.h"
 #include "base/strings.h"
 #include "storage/blob/aligned_buffer.h"
@@ -80,6 +81,16 @@ class Blob {
 struct BlobStats {
   int64_t blobs = 0;
   int64_t physical_bytes = 0;  // the sum of their allocated_bytes
+  bool complete = true;        // all blobs there are have been counted
+};
+
+// For each of these blobs, in rising order, whether the catalog knows it.
+using KnownBlobs = std::function<absl::StatusOr<std::vector<bool>>(absl::Span<const BlobId>)>;
+
+struct SortStep {
+  int64_t looked_at = 0;
+  int64_t moved = 0;   // to orphans/
+  bool ended = false;  // there are no more
 };
 
 // A durable set of immutable blobs. Thread-safe.
@@ -90,7 +101,7 @@ class BlobStore {
   // As Create, but may use the space that is kept in reserve: for work that gives back more than it takes.
   virtual absl::StatusOr<std::unique_ptr<BlobWriter>> CreateInReserve(uint64_t project_uid) = 0;
   // As Create, but the blob stays when the writer is destroyed, as far as it was synced: until it is sealed, removed,
-  // or Recover drops it.
+  // or DropUnsealed drops it.
   virtual absl::StatusOr<std::unique_ptr<BlobWriter>> CreateResumable(uint64_t project_uid) = 0;
   // Goes on writing such a blob behind its first `end` bytes; what stood beyond is gone. Requires: no other writer of
   // it lives. CHUNK_CORRUPT when there is no such unsealed blob, or it ends before `end`; DISK_FULL; IO_ERROR.
@@ -103,15 +114,21 @@ class BlobStore {
   // Unlinks a blob, sealed or resumable; OK if already absent. Readers keep theirs.
   virtual absl::Status Remove(const BlobId& id) = 0;
   virtual absl::StatusOr<std::vector<BlobId>> List() = 0;
-  // At start, before any other call: drops blobs that were never sealed but those that `resumable` accepts, and moves
-  // sealed ones that `known` refuses to orphans/, where those older than 24 h are removed. Returns how many were moved.
-  // Both are asked once for each blob there is.
-  virtual absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known,
-                                          const std::function<bool(const BlobId&)>& resumable) = 0;
-  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known) {
-    return Recover(known, [](const BlobId&) { return false; });
-  }
+  // At start, before any other call: drops blobs that were never sealed, but those that `resumable` accepts. It is
+  // asked once for each. Takes time by their number, not by that of the sealed ones.
+  virtual absl::Status DropUnsealed(const std::function<bool(const BlobId&)>& resumable) = 0;
+  // After DropUnsealed, beside any other call but itself: looks at the next sealed blobs that an earlier process left,
+  // `at_most` of them. Those that `known` accepts are counted from now on, the others moved to orphans/, where those
+  // older than 24 h are removed. A blob that this process makes is never asked about. After an error, the next call
+  // looks at the same blobs again. IO_ERROR, and what `known` says.
+  virtual absl::StatusOr<SortStep> SortSealed(const KnownBlobs& known, int64_t at_most) = 0;
+  // Of the blobs made since the start, and of the older ones that SortSealed has found known so far.
   virtual BlobStats GetStats() const = 0;
+
+  // DropUnsealed, then SortSealed to its end. Returns how many were moved.
+  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known,
+                                  const std::function<bool(const BlobId&)>& resumable);
+  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known);
 };
 
 }  // namespace sconce::blob

@@ -20,14 +20,12 @@
 //
 // What this gives:
 //  * A name under blobs/ always has whole bytes behind it: the rename comes after the fdatasync.
-//  * A crash before 4 leaves a .part file or nothing; Recover drops it. A crash between 4 and the catalog's batch
-//  leaves
-//    a sealed blob that the catalog does not know; Recover moves it to orphans/. If power fails after 5, uploads/ may
-//    show the old name again, as a second link: dropping it harms nothing.
+//  * A crash before 4 leaves a .part file or nothing; DropUnsealed drops it. A crash between 4 and the catalog's batch
+//    leaves a sealed blob that the catalog does not know; SortSealed moves it to orphans/ (sealed_sort.cc). If power
+//    fails after 5, uploads/ may show the old name again, as a second link: dropping it harms nothing.
 //  * After a failed step the file is never tried again (a second fdatasync may say OK for pages that were lost).
 //  * uploads/ needs no fsync: its names mean nothing after a restart. But for a resumable blob: its first Sync also
-//  syncs
-//    uploads/. It is journalled by others what of it is durable, and Resume goes on behind that.
+//    syncs uploads/. It is journalled by others what of it is durable, and Resume goes on behind that.
 //
 // Remove does not fsync either: a blob that comes back after power loss is unknown to the catalog, so an orphan.
 namespace sconce::blob {
@@ -98,7 +96,8 @@ LocalBlobStore::LocalBlobStore(const LocalBlobStoreOptions& options)
     : paths_(options.data_dir),
       fs_(options.file_system),
       clock_(options.clock != nullptr ? options.clock : &DefaultClock()),
-      min_free_bytes_(options.min_free_bytes) {}
+      min_free_bytes_(options.min_free_bytes),
+      sort_(paths_, *fs_) {}
 
 absl::StatusOr<std::unique_ptr<LocalBlobStore>> LocalBlobStore::Open(const LocalBlobStoreOptions& options) {
   std::unique_ptr<LocalBlobStore> store(new LocalBlobStore(options));
@@ -136,6 +135,7 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Create(uint64_t proj
                                                                    bool resumable) {
   SCONCE_RETURN_IF_ERROR(CheckRoom(0, min_free_bytes));
   const BlobId id = RandomBlobId(project_uid);
+  sort_.Made(id);
   CreateOptions options;
   options.direct = true;
   SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs_->Create(paths_.PartPath(id), options));
@@ -159,6 +159,7 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> LocalBlobStore::Resume(const BlobId&
     if (!there.ok()) return IsAbsent(there.status()) ? missing("is missing") : there.status();
     if ((*there)->size_bytes() < end) return missing("is shorter than it was");
   }
+  sort_.Made(id);
   SCONCE_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs_->OpenWrite(path));
   // What was written and not accounted for is cut off: what follows must be zeros where nothing is written.
   SCONCE_RETURN_IF_ERROR(file->Truncate(origin.end));
@@ -238,15 +239,18 @@ absl::Status LocalBlobStore::Remove(const BlobId& id) {
   absl::StatusOr<std::shared_ptr<const ReadableFile>> file = fs_->OpenRead(path);
   if (!file.ok()) return IsAbsent(file.status()) ? fs_->Remove(paths_.PartPath(id)) : file.status();
   SCONCE_RETURN_IF_ERROR(fs_->Remove(path));
+  const bool counted = sort_.Looked(id);
   MutexLock lock(&mu_);
   open_.erase(id);
   ++removals_;
+  if (!counted) return absl::OkStatus();
   --stats_.blobs;
   stats_.physical_bytes -= (*file)->allocated_bytes();
   return absl::OkStatus();
 }
 
-absl::Status LocalBlobStore::VisitSealed(const std::function<absl::Status(const BlobId&)>& visit) {
+absl::StatusOr<std::vector<BlobId>> LocalBlobStore::List() {
+  std::vector<BlobId> ids;
   SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> projects, fs_->List(paths_.BlobsDir()));
   for (const std::string& project : projects) {
     const std::optional<uint64_t> uid = ParseProjectDirName(project);
@@ -257,24 +261,14 @@ absl::Status LocalBlobStore::VisitSealed(const std::function<absl::Status(const 
       if (shard.size() != 2) continue;
       SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_->List(absl::StrCat(project_dir, "/", shard)));
       for (const std::string& name : names) {
-        const std::optional<BlobId> id = ParseSealedName(*uid, shard, name);
-        if (id.has_value()) SCONCE_RETURN_IF_ERROR(visit(*id));
+        if (const std::optional<BlobId> id = ParseSealedName(*uid, shard, name)) ids.push_back(*id);
       }
     }
   }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<BlobId>> LocalBlobStore::List() {
-  std::vector<BlobId> ids;
-  SCONCE_RETURN_IF_ERROR(VisitSealed([&ids](const BlobId& id) {
-    ids.push_back(id);
-    return absl::OkStatus();
-  }));
   return ids;
 }
 
-absl::Status LocalBlobStore::DropUploads(const std::function<bool(const BlobId&)>& resumable) {
+absl::Status LocalBlobStore::DropUnsealed(const std::function<bool(const BlobId&)>& resumable) {
   SCONCE_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_->List(paths_.UploadsDir()));
   for (const std::string& name : names) {
     // A blob that is sealed too got its new name just before a power cut: what is here is a second name of it.
@@ -297,39 +291,60 @@ absl::Status LocalBlobStore::DropOldOrphans() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> LocalBlobStore::Recover(const std::function<bool(const BlobId&)>& known,
-                                                const std::function<bool(const BlobId&)>& resumable) {
-  SCONCE_RETURN_IF_ERROR(DropUploads(resumable));
-  SCONCE_RETURN_IF_ERROR(DropOldOrphans());
-  BlobStats kept;
-  std::vector<BlobId> unknown;
-  SCONCE_RETURN_IF_ERROR(VisitSealed([&](const BlobId& id) -> absl::Status {
-    if (!known(id)) {
-      unknown.push_back(id);
-      return absl::OkStatus();
-    }
-    SCONCE_ASSIGN_OR_RETURN(const std::shared_ptr<const ReadableFile> file, fs_->OpenRead(paths_.SealedPath(id)));
-    ++kept.blobs;
-    kept.physical_bytes += file->allocated_bytes();
-    return absl::OkStatus();
-  }));
+absl::Status LocalBlobStore::MoveToOrphans(absl::Span<const BlobId> unknown) {
   absl::flat_hash_set<std::string> shards;
   for (const BlobId& id : unknown) {
-    SCONCE_RETURN_IF_ERROR(fs_->Rename(paths_.SealedPath(id), paths_.OrphanPath(id, clock_->Now())));
-    Log(Severity::kWarn, "orphan_moved", {{"blob", id.Hex()}});
+    const absl::Status moved = fs_->Rename(paths_.SealedPath(id), paths_.OrphanPath(id, clock_->Now()));
     shards.insert(paths_.ShardDir(id));
+    if (IsAbsent(moved)) continue;  // removed meanwhile, or moved before an error
+    SCONCE_RETURN_IF_ERROR(moved);
+    Log(Severity::kWarn, "orphan_moved", {{"blob", id.Hex()}});
   }
   // The new name first: between the two, a crash may show the blob twice, but never lose it.
   if (!unknown.empty()) SCONCE_RETURN_IF_ERROR(fs_->SyncDirectory(paths_.OrphansDir()));
   for (const std::string& shard : shards) SCONCE_RETURN_IF_ERROR(fs_->SyncDirectory(shard));
+  return absl::OkStatus();
+}
+
+absl::Status LocalBlobStore::CountSorted(absl::Span<const BlobId> known) {
+  MutexLock removing(&remove_mu_);
+  BlobStats found;
+  for (const BlobId& id : known) {
+    const auto file = fs_->OpenRead(paths_.SealedPath(id));
+    if (IsAbsent(file.status())) continue;
+    SCONCE_RETURN_IF_ERROR(file.status());
+    ++found.blobs;
+    found.physical_bytes += (*file)->allocated_bytes();
+  }
+  sort_.Advance();
   MutexLock lock(&mu_);
-  stats_ = kept;
-  return static_cast<int64_t>(unknown.size());
+  stats_.blobs += found.blobs;
+  stats_.physical_bytes += found.physical_bytes;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SortStep> LocalBlobStore::SortSealed(const KnownBlobs& known, int64_t at_most) {
+  if (!dropped_old_orphans_) SCONCE_RETURN_IF_ERROR(DropOldOrphans());
+  dropped_old_orphans_ = true;
+  SortStep step;
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<BlobId> blobs, sort_.Next(at_most));
+  step.looked_at = static_cast<int64_t>(blobs.size());
+  step.ended = blobs.empty();
+  if (step.ended) return step;
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<bool> are_known, known(blobs));
+  std::vector<BlobId> counted, unknown;
+  for (size_t i = 0; i < blobs.size(); ++i) (are_known[i] ? counted : unknown).push_back(blobs[i]);
+  SCONCE_RETURN_IF_ERROR(MoveToOrphans(unknown));
+  SCONCE_RETURN_IF_ERROR(CountSorted(counted));
+  step.moved = static_cast<int64_t>(unknown.size());
+  return step;
 }
 
 BlobStats LocalBlobStore::GetStats() const {
   MutexLock lock(&mu_);
-  return stats_;
+  BlobStats stats = stats_;
+  stats.complete = sort_.ended();
+  return stats;
 }
 
 }  // namespace sconce::blob

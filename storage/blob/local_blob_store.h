@@ -16,6 +16,7 @@
 #include "base/mutex.h"
 #include "storage/blob/blob_path.h"
 #include "storage/blob/blob_store.h"
+#include "storage/blob/sealed_sort.h"
 
 namespace sconce::blob {
 
@@ -32,7 +33,7 @@ struct LocalBlobStoreOptions {
 // repository holds the lock. Thread-safe; must outlive the writers it made, not the blobs it opened.
 class LocalBlobStore final : public BlobStore {
  public:
-  // Makes the directories it needs below `data_dir`. Call Recover next. IO_ERROR, DISK_FULL.
+  // Makes the directories it needs below `data_dir`. Call DropUnsealed next. IO_ERROR, DISK_FULL.
   static absl::StatusOr<std::unique_ptr<LocalBlobStore>> Open(const LocalBlobStoreOptions& options);
 
   absl::StatusOr<std::unique_ptr<BlobWriter>> Create(uint64_t project_uid) override;
@@ -43,10 +44,8 @@ class LocalBlobStore final : public BlobStore {
   absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenStored(const BlobId& id) override;
   absl::Status Remove(const BlobId& id) override;
   absl::StatusOr<std::vector<BlobId>> List() override;
-  using BlobStore::Recover;
-  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known,
-                                  const std::function<bool(const BlobId&)>& resumable) override;
-  // Counted from Recover on.
+  absl::Status DropUnsealed(const std::function<bool(const BlobId&)>& resumable) override;
+  absl::StatusOr<SortStep> SortSealed(const KnownBlobs& known, int64_t at_most) override;
   BlobStats GetStats() const override;
 
  private:
@@ -60,16 +59,22 @@ class LocalBlobStore final : public BlobStore {
   // Steps 4 and 5 of the commit protocol.
   absl::Status Publish(const BlobId& id, int64_t allocated_bytes, bool resumable);
   absl::Status MakeShardDurable(const BlobId& id);
-  absl::Status DropUploads(const std::function<bool(const BlobId&)>& resumable);
   absl::Status DropOldOrphans();
-  absl::Status VisitSealed(const std::function<absl::Status(const BlobId&)>& visit);
+  absl::Status MoveToOrphans(absl::Span<const BlobId> unknown);
+  // Adds those that are still there to the stats, and lets the sort advance.
+  absl::Status CountSorted(absl::Span<const BlobId> known);
 
   const BlobPaths paths_;
   FileSystem* const fs_;
   const Clock* const clock_;
   const int64_t min_free_bytes_;
 
-  Mutex remove_mu_;  // held over an unlink, so that a blob removed twice at once is counted once; taken before mu_
+  SealedSort sort_;
+  bool dropped_old_orphans_ = false;  // of the sort
+
+  // Held over an unlink and over a step of the count, so that a blob removed twice at once, or while it is being
+  // counted, is counted once; taken before mu_.
+  Mutex remove_mu_;
   mutable Mutex mu_;
   BlobStats stats_ ABSL_GUARDED_BY(mu_);
   // Blobs that someone may hold. Expired entries are swept when the map has doubled.

@@ -2,6 +2,7 @@
 #define SCONCE_STORAGE_REPOSITORY_COLLECT_STEP_H_
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,12 @@ class StopSignal {
   mutable Mutex mu_;
   mutable CondVar changed_;
   bool requested_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+// How a stage that may take long gives way; without functions it does not.
+struct Pace {
+  std::function<void(absl::Duration)> wait;  // between two pieces; may return early, when there is reason to hurry
+  std::function<bool()> yield;               // true: end after the piece in work, there is something else to do
 };
 
 inline constexpr size_t kStep = 1000;  // chunks, or keys, of a batch

@@ -7,11 +7,18 @@
 //   3. ReferenceDropper: from each tombstone the references are dropped, and the chunks nobody else refers to.
 //   4. UploadReaper: uploads that expired are aborted; of those that ended everything goes.
 //   5. BlobSweeper: blobs nobody needs any more are forgotten, then unlinked; what others waste is noted.
-//   6. DeletionTrimmer: deletions.log is shortened now and then. SnapshotTaker: once an hour the catalog is copied.
+//   6. SnapshotTaker: once an hour the catalog is copied.
 //   7. RequestSweeper: request ids older than their lifetime go.
 //   8. LogTrimmer: the oldest entries of the change log go.
-//   9. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. Last, since it may
-//      take hours: it gives way to a new pass between two blobs.
+//   9. BlobSorter: after a start, blobs that the catalog does not know go to orphans/, the others are counted. With
+//   very
+//      many it takes minutes: it gives way to a new pass between two steps, and 10 and 11 wait for its end.
+//  10. DeletionTrimmer: deletions.log is shortened now and then. Not before 9 has ended: a blob that came back after a
+//      power loss still needs its record there.
+//  11. Compactor: what is needed of wasteful blobs is copied, slowly, and the blobs are unlinked. It judges by what all
+//      blobs take, which is known after 9. Last, since it may take hours: it gives way to a new pass between two blobs.
+//
+// Only these stages remove blobs that a push before the start made, so 9 sees no blob go while it looks.
 //
 // A crash between two batches loses nothing, since every batch leaves the catalog consistent and every stage finds its
 // work in the catalog.
@@ -34,10 +41,11 @@ Collector::Collector(Store& store)
       reference_dropper_(store),
       upload_reaper_(store, reference_dropper_),
       blob_sweeper_(store),
-      deletion_trimmer_(store),
       snapshot_taker_(store),
       request_sweeper_(store),
       log_trimmer_(store),
+      blob_sorter_(store),
+      deletion_trimmer_(store),
       compactor_(store) {}
 
 Collector::~Collector() {
@@ -118,13 +126,16 @@ absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   SCONCE_RETURN_IF_ERROR(reference_dropper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(upload_reaper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(blob_sweeper_.Run(stop_, report));
-  SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(snapshot_taker_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(log_trimmer_.Run(stop_, report));
   store_.integrity.Refresh(*store_.catalog);
   if (blob_sweeper_.TakeChanged()) compactor_.SetChanged();
-  SCONCE_RETURN_IF_ERROR(compactor_.Run(stop_, pace, report));
+  SCONCE_RETURN_IF_ERROR(blob_sorter_.Run(stop_, pace));
+  if (blob_sorter_.ended()) {
+    SCONCE_RETURN_IF_ERROR(deletion_trimmer_.Run(stop_, report));
+    SCONCE_RETURN_IF_ERROR(compactor_.Run(stop_, pace, report));
+  }
   store_.counters.collected_bytes += report.freed_bytes;
   if (report.versions + report.removed_blobs + report.compacted_blobs > 0) {
     Log(Severity::kInfo, "collected",

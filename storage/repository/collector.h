@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
+#include "storage/repository/blob_sorter.h"
 #include "storage/repository/blob_sweeper.h"
 #include "storage/repository/catalog_snapshots.h"
 #include "storage/repository/collect_step.h"
@@ -52,10 +53,11 @@ class Collector {
   ReferenceDropper reference_dropper_ ABSL_GUARDED_BY(pass_mu_);
   UploadReaper upload_reaper_ ABSL_GUARDED_BY(pass_mu_);
   BlobSweeper blob_sweeper_ ABSL_GUARDED_BY(pass_mu_);
-  DeletionTrimmer deletion_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   SnapshotTaker snapshot_taker_ ABSL_GUARDED_BY(pass_mu_);
   RequestSweeper request_sweeper_ ABSL_GUARDED_BY(pass_mu_);
   LogTrimmer log_trimmer_ ABSL_GUARDED_BY(pass_mu_);
+  BlobSorter blob_sorter_ ABSL_GUARDED_BY(pass_mu_);
+  DeletionTrimmer deletion_trimmer_ ABSL_GUARDED_BY(pass_mu_);
   Compactor compactor_ ABSL_GUARDED_BY(pass_mu_);
 
   Mutex mu_;

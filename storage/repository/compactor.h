@@ -22,12 +22,6 @@
 
 namespace sconce::repository {
 
-// How a run of the compactor gives way; without functions it does not.
-struct Pace {
-  std::function<void(absl::Duration)> wait;  // after each chunk; may return early, when there is reason to hurry
-  std::function<bool()> yield;               // true: end after the blob in work, there is something else to do
-};
-
 // The stage that gives back the space that dead chunks take in blobs that are still needed: it copies what is needed
 // into a new blob and drops the old one. The protocol is at the top of compactor.cc; what is worth it is decided by
 // compaction_policy.h. Used by one pass at a time.

@@ -82,22 +82,18 @@ absl::StatusOr<std::unique_ptr<Repository>> LocalRepository::Assemble(const Repo
   store->data_dir = std::move(data_dir);
   store->catalog = catalog::Watch(
       std::move(catalog), [store = store.get()](const absl::Status& status) { store->integrity.NoteCatalog(status); },
-      [store = store.get()](const catalog::ChangeSet& change) { store->counters.Note(change); });
+      [store = store.get()](const catalog::ChangeSet& change) {
+        store->counters.Note(change);
+        store->totals.Note(change);
+      });
   store->blobs = std::move(blobs);
   SCONCE_ASSIGN_OR_RETURN(store->deletions, DeletionLog::Open(*options.file_system, options.data_dir));
   SCONCE_ASSIGN_OR_RETURN(UploadRecovery uploads, UploadRecovery::Load(*store->catalog));
-  absl::Status looked;
-  const auto known = [&](const blob::BlobId& id) {
-    const auto record = store->catalog->Get(catalog::BlobKey(id.project_uid, id.id));
-    looked.Update(record.status());
-    const bool of_upload = uploads.Knows(id);
-    return of_upload || !record.ok() || record->has_value();  // what cannot be decided stays where it is
-  };
-  const auto resumable = [&](const blob::BlobId& id) { return uploads.CanResume(id); };
-  SCONCE_ASSIGN_OR_RETURN(const int64_t moved, store->blobs->Recover(known, resumable));
-  SCONCE_RETURN_IF_ERROR(looked);
+  SCONCE_RETURN_IF_ERROR(
+      store->blobs->DropUnsealed([&uploads](const blob::BlobId& id) { return uploads.CanResume(id); }));
   SCONCE_RETURN_IF_ERROR(uploads.AbortBroken(*store));
-  if (moved > 0) Log(Severity::kWarn, "orphans_moved", {{"blobs", moved}});
+  store->upload_blobs_at_start = uploads.Blobs();
+  store->totals.Begin(store->catalog->Snapshot());
   return std::make_unique<LocalRepository>(std::move(store));
 }
 
@@ -153,26 +149,10 @@ absl::StatusOr<std::unique_ptr<Spool>> LocalRepository::NewSpool() {
 
 absl::StatusOr<RepositoryStats> LocalRepository::GetStats() {
   RepositoryStats stats;
-  const auto count = [&](const std::string& prefix, absl::FunctionRef<absl::Status(absl::string_view)> visit) {
-    absl::Status status;
-    status.Update(store_->catalog->Scan(prefix, catalog::PrefixEnd(prefix), false,
-                                        [&](absl::string_view, absl::string_view value) {
-                                          status.Update(visit(value));
-                                          return status.ok();
-                                        }));
-    return status;
-  };
-  SCONCE_RETURN_IF_ERROR(count(catalog::ProjectPrefix(), [&](absl::string_view) {
-    ++stats.projects;
-    return absl::OkStatus();
-  }));
-  SCONCE_RETURN_IF_ERROR(count(catalog::RunPrefix(), [&](absl::string_view value) -> absl::Status {
-    SCONCE_ASSIGN_OR_RETURN(const auto run, ParseRecord<records::RunRecord>(value));
-    if (run.hidden()) return absl::OkStatus();
-    ++stats.runs;
-    stats.checkpoints += run.checkpoint_count();
-    return absl::OkStatus();
-  }));
+  SCONCE_ASSIGN_OR_RETURN(const StoreTotals::Totals totals, store_->totals.Get());
+  stats.projects = totals.projects;
+  stats.runs = totals.runs;
+  stats.checkpoints = totals.checkpoints;
   const blob::BlobStats blobs = store_->blobs->GetStats();
   const StoreCounters& counters = store_->counters;
   stats.commits = counters.commits;
@@ -182,6 +162,7 @@ absl::StatusOr<RepositoryStats> LocalRepository::GetStats() {
   if (counters.last_commit_time_ns > 0) stats.last_commit_time = absl::FromUnixNanos(counters.last_commit_time_ns);
   stats.blobs = blobs.blobs;
   stats.physical_bytes = blobs.physical_bytes;
+  stats.counting_blobs = !blobs.complete;
   SCONCE_ASSIGN_OR_RETURN(stats.free_bytes, store_->options.file_system->FreeBytes(store_->options.data_dir));
   return stats;
 }

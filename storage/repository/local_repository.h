@@ -20,8 +20,9 @@ namespace sconce::repository {
 // local_repository.cc; what is behind them is in files of their own.
 class LocalRepository final : public Repository {
  public:
-  // A repository over parts that are open already: the blobs the catalog does not know are moved away first. Tests give
-  // fakes; `options.data_dir` must exist (spooled imports go to its uploads/).
+  // A repository over parts that are open already: what was never sealed is dropped first, and the blobs the catalog
+  // does not know are moved away later, by the collector. Tests give fakes; `options.data_dir` must exist (spooled
+  // imports go to its uploads/).
   static absl::StatusOr<std::unique_ptr<Repository>> Assemble(const RepositoryOptions& options,
                                                               std::optional<DataDir> data_dir,
                                                               std::unique_ptr<catalog::Catalog> catalog,

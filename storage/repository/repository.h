@@ -161,6 +161,7 @@ class Verification {
 
 struct RepositoryStats {
   int64_t projects = 0, runs = 0, checkpoints = 0, blobs = 0, physical_bytes = 0, free_bytes = 0;
+  bool counting_blobs = false;  // `blobs` and `physical_bytes` are of those looked at since the start
   // Since the start: versions committed, what they added to the disk and what they found there, what was collected.
   int64_t commits = 0, stored_bytes = 0, deduplicated_bytes = 0, collected_bytes = 0;
   std::optional<absl::Time> last_commit_time;
@@ -287,6 +288,8 @@ class Repository {
   virtual void SetRevisionListener(std::function<void()> listener) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<Spool>> NewSpool() = 0;
+  // Takes no time by what is stored, but for the first call, which reads each run's record. Blobs are counted in the
+  // background after Open; CollectGarbage returns when they are.
   virtual absl::StatusOr<RepositoryStats> GetStats() = 0;
   // Space of deleted versions comes back by itself, soon after; this does it now and returns when it is done. What a
   // push in progress relies on stays for a later pass.

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
@@ -23,6 +24,7 @@
 #include "storage/repository/removal_gate.h"
 #include "storage/repository/repository.h"
 #include "storage/repository/store_counters.h"
+#include "storage/repository/store_totals.h"
 
 namespace sconce::repository {
 
@@ -37,6 +39,11 @@ struct Store {
   std::unique_ptr<catalog::Catalog> catalog;
   std::unique_ptr<blob::BlobStore> blobs;
   std::unique_ptr<DeletionLog> deletions;
+  // Changes are noted by the catalog, of which it may hold a state: so it goes before that.
+  StoreTotals totals;
+  // Of the uploads there were when the store was opened: their manifests, and blobs of their parts. Set before the
+  // collector starts, and then its own (BlobSorter).
+  absl::flat_hash_set<blob::BlobId> upload_blobs_at_start;
   PinTable pins;
   RemovalGate removals;
   ChangeNotifier changes;

@@ -299,25 +299,28 @@ absl::StatusOr<UploadRecovery> UploadRecovery::Load(const catalog::CatalogReader
   return recovery;
 }
 
-bool UploadRecovery::Find(std::map<blob::BlobId, File>& files, const blob::BlobId& id) {
-  const auto file = files.find(id);
-  if (file == files.end()) return false;
-  file->second.found = true;
+bool UploadRecovery::CanResume(const blob::BlobId& unsealed) {
+  const auto file = parts_.find(unsealed);
+  if (file == parts_.end()) return false;
+  file->second.resumable = true;
   return true;
 }
 
-bool UploadRecovery::Knows(const blob::BlobId& sealed) {
-  return Find(manifests_, sealed) || Find(parts_, sealed);
-}
-
-bool UploadRecovery::CanResume(const blob::BlobId& unsealed) {
-  return Find(parts_, unsealed);
+absl::flat_hash_set<blob::BlobId> UploadRecovery::Blobs() const {
+  absl::flat_hash_set<blob::BlobId> blobs;
+  for (const auto* files : {&manifests_, &parts_}) {
+    for (const auto& [id, file] : *files) blobs.insert(id);
+  }
+  return blobs;
 }
 
 absl::Status UploadRecovery::AbortBroken(Store& store) const {
   const auto look = [&](const std::map<blob::BlobId, File>& files) -> absl::Status {
     for (const auto& [id, file] : files) {
-      if (file.found) continue;
+      if (file.resumable) continue;
+      const absl::Status sealed = store.blobs->OpenStored(id).status();
+      if (sealed.ok()) continue;
+      if (!HasReason(sealed, Reason::CHUNK_CORRUPT)) return sealed;  // it is there, or may be
       SCONCE_ASSIGN_OR_RETURN(auto upload, ReadRecord<records::UploadRecord>(*store.catalog, file.upload_key));
       const auto fields = catalog::ParseUploadKey(file.upload_key);
       if (!upload || !fields || upload->record.uid() != file.upload_uid) continue;  // it has ended

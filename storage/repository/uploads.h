@@ -73,23 +73,25 @@ class Uploads {
   std::map<std::pair<uint64_t, int64_t>, std::weak_ptr<PartSession>> sessions_ ABSL_GUARDED_BY(mu_);
 };
 
-// At start: `known` and `resumable` for BlobStore::Recover, and, afterwards, the end of every upload whose files are
-// not all there.
+// At start: `resumable` for BlobStore::DropUnsealed, and, afterwards, the end of every upload whose files are not all
+// there. Takes time by the number of uploads' parts.
 class UploadRecovery {
  public:
   // Reads the parts of all uploads.
   static absl::StatusOr<UploadRecovery> Load(const catalog::CatalogReader& reader);
-  bool Knows(const blob::BlobId& sealed);        // a manifest, or a part's blob sealed for a commit
   bool CanResume(const blob::BlobId& unsealed);  // a part's blob
+  // Requires: CanResume was asked about every unsealed blob there is. A part's blob may also have been sealed, for a
+  // commit that did not come to its end; manifests always are.
   absl::Status AbortBroken(Store& store) const;
+  // The uploads' blobs, whether they are there or not.
+  absl::flat_hash_set<blob::BlobId> Blobs() const;
 
  private:
   struct File {
     uint64_t upload_uid = 0;
     std::string upload_key;
-    bool found = false;  // on the disk
+    bool resumable = false;  // an unsealed blob that is there
   };
-  static bool Find(std::map<blob::BlobId, File>& files, const blob::BlobId& id);
 
   std::map<blob::BlobId, File> manifests_, parts_;
 };

@@ -27,7 +27,7 @@
 //
 //   struct MyHarness {
 //     BlobStore& store();              // empty and recovered at first
-//     void Reopen();                   // as a restart of the process, before Recover; unsealed writers are gone
+//     void Reopen();                   // as a restart of the process, before DropUnsealed; unsealed writers are gone
 //     void CorruptByte(const BlobId& id, int64_t offset);   // damages a sealed blob that nobody has open
 //   };
 //   INSTANTIATE_TYPED_TEST_SUITE_P(My, BlobStoreContract, MyHarness);
@@ -44,6 +44,18 @@ inline std::string Pattern(int64_t size_bytes, int seed) {
 inline std::string Text(ByteSpan bytes) {
   return std::string(ToStd(AsText(bytes)));
 }
+
+// What a sort asked about.
+struct SortQuestions {
+  std::vector<BlobId> asked;
+
+  KnownBlobs Answering(bool known) {
+    return [this, known](absl::Span<const BlobId> blobs) -> absl::StatusOr<std::vector<bool>> {
+      asked.insert(asked.end(), blobs.begin(), blobs.end());
+      return std::vector<bool>(blobs.size(), known);
+    };
+  }
+};
 
 template <typename Harness>
 class BlobStoreContract : public ::testing::Test {
@@ -80,6 +92,13 @@ class BlobStoreContract : public ::testing::Test {
     Append(*writer, bytes, true);
     EXPECT_OK(writer->Seal(AsBytes(footer)));
     return writer->id();
+  }
+
+  std::vector<BlobId> SealedSorted(int count) {
+    std::vector<BlobId> ids;
+    for (int i = 0; i < count; ++i) ids.push_back(Sealed());
+    std::sort(ids.begin(), ids.end());
+    return ids;
   }
 
   static void ExpectRead(const Blob& blob, int64_t offset, const std::string& bytes) {
@@ -412,6 +431,101 @@ TYPED_TEST_P(BlobStoreContract, RecoverCountsWhatItSetAside) {
   EXPECT_EQ(again, 0);
 }
 
+TYPED_TEST_P(BlobStoreContract, TheSortAsksInStepsAboutEachOldBlobOnce) {
+  const std::vector<BlobId> old = this->SealedSorted(5);
+  this->harness_.Reopen();
+  ASSERT_OK(this->store().DropUnsealed([](const BlobId&) { return false; }));
+  SortQuestions questions;
+  SortStep step;
+  while (!step.ended) {
+    ASSERT_OK_AND_ASSIGN(step, this->store().SortSealed(questions.Answering(true), 2));
+    EXPECT_LE(step.looked_at, 2);
+    EXPECT_EQ(step.moved, 0);
+  }
+  EXPECT_EQ(questions.asked, old);
+  EXPECT_EQ(this->store().GetStats().blobs, 5);
+  EXPECT_TRUE(this->store().GetStats().complete);
+}
+
+TYPED_TEST_P(BlobStoreContract, TheSortNeverAsksAboutABlobMadeSinceTheStart) {
+  const std::vector<BlobId> old = this->SealedSorted(3);
+  this->harness_.Reopen();
+  ASSERT_OK(this->store().DropUnsealed([](const BlobId&) { return false; }));
+  std::vector<BlobId> made = this->SealedSorted(10);
+  SortQuestions questions;
+  const KnownBlobs unknown = [&](absl::Span<const BlobId> blobs) {
+    made.push_back(this->Sealed());  // between the reading of the names and the look into the catalog
+    return questions.Answering(false)(blobs);
+  };
+  int64_t moved = 0;
+  for (SortStep step; !step.ended; moved += step.moved) {
+    ASSERT_OK_AND_ASSIGN(step, this->store().SortSealed(unknown, 1));
+    made.push_back(this->Sealed());
+  }
+  EXPECT_EQ(questions.asked, old);
+  EXPECT_EQ(moved, 3);
+  for (const BlobId& id : made) EXPECT_OK(this->store().Open(id));
+  EXPECT_EQ(this->store().GetStats().blobs, static_cast<int64_t>(made.size()));
+}
+
+TYPED_TEST_P(BlobStoreContract, TheSortLeavesABlobThatGoesOnAlone) {
+  BlobId id;
+  {
+    ASSERT_OK_AND_ASSIGN(std::unique_ptr<BlobWriter> writer, this->store().CreateResumable(kProject));
+    this->AppendPacked(*writer, Pattern(100, 1));
+    ASSERT_OK(writer->Sync());
+    id = writer->id();
+  }
+  this->harness_.Reopen();
+  ASSERT_OK(this->store().DropUnsealed([](const BlobId&) { return true; }));
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<BlobWriter> writer, this->store().Resume(id, 100));
+  ASSERT_OK(writer->FooterOffset());
+  ASSERT_OK(writer->Seal(AsBytes("f")));
+  SortQuestions questions;
+  ASSERT_OK_AND_ASSIGN(const SortStep step, this->store().SortSealed(questions.Answering(false), 100));
+  EXPECT_TRUE(step.ended);
+  EXPECT_TRUE(questions.asked.empty());
+  EXPECT_OK(this->store().Open(id));
+  EXPECT_EQ(this->store().GetStats().blobs, 1);
+}
+
+TYPED_TEST_P(BlobStoreContract, AFailedStepOfTheSortIsTakenAgain) {
+  const std::vector<BlobId> old = this->SealedSorted(2);
+  this->harness_.Reopen();
+  ASSERT_OK(this->store().DropUnsealed([](const BlobId&) { return false; }));
+  const KnownBlobs failing = [](absl::Span<const BlobId>) -> absl::StatusOr<std::vector<bool>> {
+    return MakeError(Reason::IO_ERROR, "the catalog cannot be read");
+  };
+  EXPECT_THAT(this->store().SortSealed(failing, 2), FailsWith(Reason::IO_ERROR));
+  EXPECT_FALSE(this->store().GetStats().complete);
+  SortQuestions questions;
+  for (SortStep step; !step.ended;) {
+    ASSERT_OK_AND_ASSIGN(step, this->store().SortSealed(questions.Answering(true), 2));
+  }
+  EXPECT_EQ(questions.asked, old);
+  EXPECT_EQ(this->store().GetStats().blobs, 2);
+}
+
+TYPED_TEST_P(BlobStoreContract, WhatIsRemovedBeforeAndWhileItIsSortedIsNotCounted) {
+  const std::vector<BlobId> old = this->SealedSorted(4);
+  const int64_t bytes_of_one = this->store().GetStats().physical_bytes / 4;
+  this->harness_.Reopen();
+  ASSERT_OK(this->store().DropUnsealed([](const BlobId&) { return false; }));
+  ASSERT_OK(this->store().Remove(old[1]));
+  SortQuestions questions;
+  const KnownBlobs removing = [&](absl::Span<const BlobId> blobs) {
+    EXPECT_OK(this->store().Remove(old[2]));
+    return questions.Answering(true)(blobs);
+  };
+  for (SortStep step; !step.ended;) {
+    ASSERT_OK_AND_ASSIGN(step, this->store().SortSealed(removing, 4));
+  }
+  EXPECT_EQ(this->store().GetStats().blobs, 2);
+  EXPECT_EQ(this->store().GetStats().physical_bytes, 2 * bytes_of_one);
+  ASSERT_OK(this->store().Remove(old[0]));
+  EXPECT_EQ(this->store().GetStats().blobs, 1);
+}
+
 TYPED_TEST_P(BlobStoreContract, SeveralThreadsAppendToOneBlob) {
   const std::unique_ptr<BlobWriter> writer = this->Create();
   constexpr int kThreads = 4, kRounds = 60;
@@ -522,8 +636,11 @@ REGISTER_TYPED_TEST_SUITE_P(BlobStoreContract, WhatWasAppendedIsReadBack,
                             AResumableBlobGoesOnBehindWhatWasSynced, SyncMayRunBesideAppends, RemoveTakesAResumableBlob,
                             RecoverKeepsResumableBlobsThatAreNamed, StatsCountWhatTheBlobsTake,
                             RecoverKeepsTheKnownAndSetsTheRestAside, RecoverCountsWhatItSetAside,
-                            SeveralThreadsAppendToOneBlob, SeveralThreadsSealAndOpenAtOnce, ADamagedFooterIsNotGivenOut,
-                            TheStoredFileIsWhatTheDiskHas, ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
+                            TheSortAsksInStepsAboutEachOldBlobOnce, TheSortNeverAsksAboutABlobMadeSinceTheStart,
+                            TheSortLeavesABlobThatGoesOnAlone, AFailedStepOfTheSortIsTakenAgain,
+                            WhatIsRemovedBeforeAndWhileItIsSortedIsNotCounted, SeveralThreadsAppendToOneBlob,
+                            SeveralThreadsSealAndOpenAtOnce, ADamagedFooterIsNotGivenOut, TheStoredFileIsWhatTheDiskHas,
+                            ReadingOutsideTheBlobFails, MisuseIsAnErrorOfOurs);
 
 }  // namespace sconce::blob
 

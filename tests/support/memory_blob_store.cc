@@ -268,29 +268,46 @@ absl::StatusOr<std::vector<BlobId>> MemoryBlobStore::List() {
   return ids;
 }
 
-absl::StatusOr<int64_t> MemoryBlobStore::Recover(const std::function<bool(const BlobId&)>& known,
-                                                 const std::function<bool(const BlobId&)>& resumable) {
+absl::Status MemoryBlobStore::DropUnsealed(const std::function<bool(const BlobId&)>& resumable) {
   std::vector<BlobId> unsealed;
   {
     MutexLock lock(&mu_);
     for (const auto& [id, content] : unsealed_) unsealed.push_back(id);
+    to_sort_.clear();
+    for (auto it = sealed_.rbegin(); it != sealed_.rend(); ++it) to_sort_.push_back(it->first);
   }
   for (const BlobId& id : unsealed) {
     if (!resumable(id)) SCONCE_RETURN_IF_ERROR(Remove(id));
   }
-  SCONCE_ASSIGN_OR_RETURN(const std::vector<BlobId> ids, List());
-  int64_t moved = 0;
-  for (const BlobId& id : ids) {
-    if (known(id)) continue;
-    SCONCE_RETURN_IF_ERROR(Remove(id));
-    ++moved;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SortStep> MemoryBlobStore::SortSealed(const KnownBlobs& known, int64_t at_most) {
+  std::vector<BlobId> blobs;
+  {
+    MutexLock lock(&mu_);
+    const size_t some = std::min(to_sort_.size(), static_cast<size_t>(at_most));
+    blobs.assign(to_sort_.rbegin(), to_sort_.rbegin() + static_cast<ptrdiff_t>(some));
   }
-  return moved;
+  SortStep step;
+  step.looked_at = static_cast<int64_t>(blobs.size());
+  step.ended = blobs.empty();
+  if (step.ended) return step;
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<bool> are_known, known(blobs));
+  for (size_t i = 0; i < blobs.size(); ++i) {
+    if (are_known[i]) continue;
+    SCONCE_RETURN_IF_ERROR(Remove(blobs[i]));
+    ++step.moved;
+  }
+  MutexLock lock(&mu_);
+  to_sort_.resize(to_sort_.size() - blobs.size());
+  return step;
 }
 
 BlobStats MemoryBlobStore::GetStats() const {
   MutexLock lock(&mu_);
   BlobStats stats;
+  stats.complete = to_sort_.empty();
   for (const auto& [id, blob] : sealed_) {
     ++stats.blobs;
     stats.physical_bytes += blob->size_bytes();

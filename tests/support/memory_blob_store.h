@@ -26,9 +26,9 @@ class MemoryBlobStore final : public BlobStore {
   absl::StatusOr<std::shared_ptr<const ReadableFile>> OpenStored(const BlobId& id) override;
   absl::Status Remove(const BlobId& id) override;
   absl::StatusOr<std::vector<BlobId>> List() override;
-  using BlobStore::Recover;
-  absl::StatusOr<int64_t> Recover(const std::function<bool(const BlobId&)>& known,  // drops the unknown
-                                  const std::function<bool(const BlobId&)>& resumable) override;
+  // Begins a new sort: "restarts" of a test share one store.
+  absl::Status DropUnsealed(const std::function<bool(const BlobId&)>& resumable) override;
+  absl::StatusOr<SortStep> SortSealed(const KnownBlobs& known, int64_t at_most) override;  // drops the unknown
   BlobStats GetStats() const override;
 
   // Flips one bit of a sealed blob, as a bad disk would.
@@ -45,6 +45,7 @@ class MemoryBlobStore final : public BlobStore {
   mutable Mutex mu_;
   std::map<BlobId, std::shared_ptr<const Blob>> sealed_ ABSL_GUARDED_BY(mu_);
   std::map<BlobId, std::string> unsealed_ ABSL_GUARDED_BY(mu_);  // resumable ones, as of their last Sync
+  std::vector<BlobId> to_sort_ ABSL_GUARDED_BY(mu_);             // in falling order
   int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;              // by open writers and sealed blobs
   int64_t capacity_bytes_ ABSL_GUARDED_BY(mu_) = INT64_MAX;
 };

@@ -17,8 +17,8 @@ absl::Status Stats(Context& context) {
   }
   Print(absl::StrCat(Grouped(stats.project_count()), " projects, ", Grouped(stats.run_count()), " runs, ",
                      Grouped(stats.checkpoint_count()), " checkpoints\n", Grouped(stats.blob_count()), " blobs, ",
-                     HumanBytes(stats.physical_bytes()), " on disk, ", HumanBytes(stats.free_bytes()),
-                     " free\nsconced ", stats.server_version(), ", up ",
+                     HumanBytes(stats.physical_bytes()), stats.counting_blobs() ? " on disk so far, " : " on disk, ",
+                     HumanBytes(stats.free_bytes()), " free\nsconced ", stats.server_version(), ", up ",
                      absl::FormatDuration(absl::Seconds(stats.uptime().seconds())), "\n"));
   return absl::OkStatus();
 }

@@ -75,6 +75,7 @@ TEST_P(RecoveryTest, ASealedButUncommittedVersionIsMovedAwayAndItsNumberIsNotUse
   repository_ = nullptr;
   EXPECT_EQ(FilesIn("blobs"), 2u);
   Open();
+  ASSERT_OK(repository_->CollectGarbage());
   EXPECT_EQ(FilesIn("blobs"), 1u);
   EXPECT_EQ(FilesIn("orphans"), 1u);
   EXPECT_EQ(Resolve("r", "latest"), 1);

@@ -56,10 +56,11 @@ class LentBlobStore final : public blob::BlobStore {
   }
   absl::Status Remove(const blob::BlobId& id) override { return blobs_.Remove(id); }
   absl::StatusOr<std::vector<blob::BlobId>> List() override { return blobs_.List(); }
-  using BlobStore::Recover;
-  absl::StatusOr<int64_t> Recover(const std::function<bool(const blob::BlobId&)>& known,
-                                  const std::function<bool(const blob::BlobId&)>& resumable) override {
-    return blobs_.Recover(known, resumable);
+  absl::Status DropUnsealed(const std::function<bool(const blob::BlobId&)>& resumable) override {
+    return blobs_.DropUnsealed(resumable);
+  }
+  absl::StatusOr<blob::SortStep> SortSealed(const blob::KnownBlobs& known, int64_t at_most) override {
+    return blobs_.SortSealed(known, at_most);
   }
   blob::BlobStats GetStats() const override { return blobs_.GetStats(); }
 
