@@ -95,9 +95,17 @@ rocksdb::Options ToRocksDb(const RocksDbOptions& options, rocksdb::Env* env) {
   db.max_background_jobs = 2;
   db.max_open_files = 512;
   db.compression = rocksdb::kNoCompression;  // mostly digests
+  // One level for a million versions (half a kilobyte each): a seek looks into every level, and that, not the disk, is
+  // what a lookup among so many costs. What is compacted more often for it is little beside the blobs.
+  db.max_bytes_for_level_base = uint64_t{512} << 20;
+  // Indexes and filters live in the cache, so that its size bounds them, and in pieces of a block's size: whole, those
+  // of one table are larger than a shard of the cache, and would be read again for each key.
+  constexpr int kCacheShardBits = 4;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(static_cast<size_t>(options.cache_bytes));
+  table.block_cache = rocksdb::NewLRUCache(static_cast<size_t>(options.cache_bytes), kCacheShardBits);
   table.cache_index_and_filter_blocks = true;
+  table.index_type = rocksdb::BlockBasedTableOptions::kTwoLevelIndexSearch;
+  table.partition_filters = true;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   table.format_version = 5;
   db.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));

@@ -14,7 +14,7 @@ namespace sconce::catalog {
 
 struct RocksDbOptions {
   FileSystem* file_system = &PosixFileSystem();     // under everything RocksDB keeps; outlives the catalog
-  int64_t cache_bytes = int64_t{16} << 20;          // blocks of table files kept in memory
+  int64_t cache_bytes = int64_t{64} << 20;          // blocks, indexes and filters of table files kept in memory
   int64_t write_buffer_bytes = int64_t{16} << 20;   // kept in memory (and the log) before a table file is written
   absl::Duration failure_pause = absl::Seconds(1);  // of a flush or compaction, before it is tried again
   // After a failure, how long RocksDB may take to go on, before the catalog stays read-only until it is opened again.

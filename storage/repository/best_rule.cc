@@ -46,20 +46,31 @@ bool IsBetter(const catalog::MetricKeyFields& a, const catalog::MetricKeyFields&
 
 }  // namespace
 
-absl::StatusOr<int64_t> LatestVersion(const catalog::CatalogReader& reader, uint64_t run_uid) {
-  const std::string prefix = catalog::CheckpointPrefix(run_uid);
-  int64_t latest = 0;
+absl::StatusOr<std::optional<Stored<records::CheckpointRecord>>> FindLatest(const catalog::CatalogReader& reader,
+                                                                            const records::RunRecord& run) {
+  SCONCE_ASSIGN_OR_RETURN(auto newest, ReadRecord<records::CheckpointRecord>(
+                                           reader, catalog::CheckpointKey(run.uid(), run.next_version() - 1)));
+  if (newest && !IsQuarantined(newest->record)) return newest;
+  // Deleted, quarantined, or its push failed or is under way.
+  const std::string prefix = catalog::CheckpointPrefix(run.uid());
+  std::optional<Stored<records::CheckpointRecord>> latest;
   absl::Status parsed;
   SCONCE_RETURN_IF_ERROR(
-      reader.Scan(prefix, catalog::PrefixEnd(prefix), true, [&](absl::string_view, absl::string_view value) {
-        const auto record = ParseRecord<records::CheckpointRecord>(value);
+      reader.Scan(prefix, catalog::PrefixEnd(prefix), true, [&](absl::string_view key, absl::string_view value) {
+        auto record = ParseRecord<records::CheckpointRecord>(value);
         parsed = record.status();
         if (!parsed.ok()) return false;
-        if (!IsQuarantined(*record)) latest = record->version();
-        return latest == 0;
+        if (IsQuarantined(*record)) return true;
+        latest = Stored<records::CheckpointRecord>{std::string(key), std::string(value), *std::move(record)};
+        return false;
       }));
   SCONCE_RETURN_IF_ERROR(parsed);
   return latest;
+}
+
+absl::StatusOr<int64_t> LatestVersion(const catalog::CatalogReader& reader, const records::RunRecord& run) {
+  SCONCE_ASSIGN_OR_RETURN(const auto latest, FindLatest(reader, run));
+  return latest ? latest->record.version() : 0;
 }
 
 absl::StatusOr<int64_t> BestVersion(const catalog::CatalogReader& reader, uint64_t run_uid, const BestRule& rule) {

@@ -2,19 +2,25 @@
 #define SCONCE_STORAGE_REPOSITORY_BEST_RULE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "storage/catalog/catalog.h"
+#include "storage/repository/lookup.h"
 #include "storage/repository/record_codec.h"
 #include "storage/repository/types.h"
 
 // What `latest` and `best` mean. Both are looked up in the catalog's order, never stored: they cannot be out of date.
 namespace sconce::repository {
 
-// The highest version of the run that is not quarantined; 0 when there is none.
-absl::StatusOr<int64_t> LatestVersion(const catalog::CatalogReader& reader, uint64_t run_uid);
+// The highest version of the run that is not quarantined; nullopt when there is none. Mostly one look at the number
+// that was given last: a seek has to look into each of the catalog's tables.
+absl::StatusOr<std::optional<Stored<records::CheckpointRecord>>> FindLatest(const catalog::CatalogReader& reader,
+                                                                            const records::RunRecord& run);
+// Its number, or 0.
+absl::StatusOr<int64_t> LatestVersion(const catalog::CatalogReader& reader, const records::RunRecord& run);
 
 // The version with the best value of the rule's metric, the newest of those that tie; 0 when no version has a value.
 // NaN and quarantined versions are not in the index.

@@ -33,27 +33,22 @@ absl::Status BestUndefined(const catalog::CatalogReader& reader, const records::
                    {{"run", Display(GetName(run))}, {"metric", metric}, {"available", absl::StrJoin(names, ",")}});
 }
 
+absl::Status LatestUndefined(const RunName& run) {
+  return MakeError(Reason::LATEST_UNDEFINED,
+                   absl::StrCat("run ", Display(run), " has no committed version yet; push one"),
+                   {{"run", Display(run)}});
+}
+
+// Of a selector that is not `latest`.
 absl::StatusOr<int64_t> ResolveVersion(const catalog::CatalogReader& reader, const records::RunRecord& run,
                                        const Selector& selector) {
-  const RunName name = GetName(run);
-  switch (selector.kind) {
-    case Selector::Kind::kVersion:
-      return selector.version;
-    case Selector::Kind::kLatest: {
-      SCONCE_ASSIGN_OR_RETURN(const int64_t latest, LatestVersion(reader, run.uid()));
-      if (latest > 0) return latest;
-      return MakeError(Reason::LATEST_UNDEFINED,
-                       absl::StrCat("run ", Display(name), " has no committed version yet; push one"),
-                       {{"run", Display(name)}});
-    }
-    case Selector::Kind::kBest: {
-      SCONCE_ASSIGN_OR_RETURN(const int64_t best, BestVersion(reader, run.uid(), GetBestRule(run.settings())));
-      if (best > 0) return best;
-      return BestUndefined(reader, run);
-    }
-    case Selector::Kind::kAlias:
-      break;
+  if (selector.kind == Selector::Kind::kVersion) return selector.version;
+  if (selector.kind == Selector::Kind::kBest) {
+    SCONCE_ASSIGN_OR_RETURN(const int64_t best, BestVersion(reader, run.uid(), GetBestRule(run.settings())));
+    if (best > 0) return best;
+    return BestUndefined(reader, run);
   }
+  const RunName name = GetName(run);
   SCONCE_ASSIGN_OR_RETURN(const auto alias,
                           ReadRecord<records::AliasRecord>(reader, catalog::AliasKey(run.uid(), selector.alias)));
   if (alias) return alias->record.version();
@@ -96,6 +91,11 @@ absl::StatusOr<Stored<records::RunRecord>> FindRun(const catalog::CatalogReader&
 absl::StatusOr<FoundCheckpoint> FindCheckpoint(const catalog::CatalogReader& reader, const CheckpointRef& ref) {
   SCONCE_ASSIGN_OR_RETURN(const Selector selector, ParseSelector(ref.selector));
   SCONCE_ASSIGN_OR_RETURN(auto run, FindRun(reader, ref.run));
+  if (selector.kind == Selector::Kind::kLatest) {
+    SCONCE_ASSIGN_OR_RETURN(auto latest, FindLatest(reader, run.record));
+    if (!latest) return LatestUndefined(ref.run);
+    return FoundCheckpoint{std::move(run), *std::move(latest)};
+  }
   SCONCE_ASSIGN_OR_RETURN(const int64_t version, ResolveVersion(reader, run.record, selector));
   SCONCE_ASSIGN_OR_RETURN(auto checkpoint, ReadRecord<records::CheckpointRecord>(
                                                reader, catalog::CheckpointKey(run.record.uid(), version)));

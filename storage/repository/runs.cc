@@ -84,7 +84,7 @@ absl::StatusOr<std::vector<std::pair<std::string, uint64_t>>> Projects(const cat
 absl::StatusOr<Run> LocalRepository::Describe(const catalog::CatalogReader& reader,
                                               const records::RunRecord& record) const {
   Run run = ToRun(record);
-  SCONCE_ASSIGN_OR_RETURN(run.latest_version, LatestVersion(reader, record.uid()));
+  SCONCE_ASSIGN_OR_RETURN(run.latest_version, LatestVersion(reader, record));
   SCONCE_ASSIGN_OR_RETURN(run.best_version, BestVersion(reader, record.uid(), run.best_rule));
   return run;
 }
