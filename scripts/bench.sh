@@ -6,7 +6,11 @@ scripts/setup.sh --with build --with test --with bench
 scripts/build.sh bench
 mapfile -t programs < <(find build-bench/bench -maxdepth 1 -type f -executable 2>/dev/null | sort)
 ((${#programs[@]})) || { echo "bench: there are no benchmarks yet" >&2; exit 1; }
-for program in "${programs[@]}"; do "$program"; done
+# SCONCE_SCALE="1000000 10000": versions and runs of scale_bench's large store, where its own default (a tenth) is too small.
+read -ra scale <<< "${SCONCE_SCALE:-}"
+for program in "${programs[@]}"; do
+  if [[ $program = */scale_bench ]]; then "$program" "${scale[@]}"; else "$program"; fi
+done
 /usr/bin/python3 tests/bench/index_bench.py build-bench/tests/index_torch
 scripts/build.sh release sconced
 SCONCE_BIN_DIR=build/bin /usr/bin/python3 tests/bench/python_client_bench.py
