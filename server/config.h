@@ -40,7 +40,9 @@ struct ServerConfig {
   int stream_threads = 4;
   int ingest_threads = 2;
 
-  std::string worker;  // of inference; "": sconce-torch-worker beside the program
+  std::string worker;               // of inference; "": sconce-torch-worker beside the program
+  int64_t worker_memory_limit = 0;  // 0: half of the machine's
+  absl::Duration worker_timeout = absl::Seconds(60);
 };
 
 struct CommandLine {

@@ -191,6 +191,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   parts->weights = std::make_unique<RepositoryWeights>(*parts->repository);
   inference::WorkerOptions workers;
   workers.program = config.worker;
+  workers.memory_bytes = config.worker_memory_limit;
+  workers.run_timeout = config.worker_timeout;
   parts->workers = std::make_unique<inference::WorkerRuntime>(workers);
   parts->models =
       std::make_unique<inference::ModelManager>(inference::ModelManagerOptions{}, *parts->weights, *parts->workers);

@@ -34,10 +34,11 @@ class FileTable {
 
 }  // namespace
 
-absl::StatusOr<std::vector<worker::OutgoingPacket>> MakeLoadPackets(const ModelSpec& spec) {
+absl::StatusOr<std::vector<worker::OutgoingPacket>> MakeLoadPackets(const ModelSpec& spec, int64_t memory_bytes) {
   FileTable files;
   worker::Load load;
   load.device = spec.device;
+  load.memory_bytes = memory_bytes;
   load.module = files.Add(spec.module);
   load.has_weights = spec.weights.has_value();
   if (spec.weights.has_value()) {

@@ -11,7 +11,7 @@ namespace sconce::inference {
 
 // What a worker must be sent to load `spec`: Files, as many as it takes (each file once, however many extents it has),
 // then Load. Borrows the spec's descriptors until the packets are sent.
-absl::StatusOr<std::vector<worker::OutgoingPacket>> MakeLoadPackets(const ModelSpec& spec);
+absl::StatusOr<std::vector<worker::OutgoingPacket>> MakeLoadPackets(const ModelSpec& spec, int64_t memory_bytes = 0);
 
 }  // namespace sconce::inference
 

@@ -109,7 +109,7 @@ absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerPro
   SCONCE_RETURN_IF_ERROR(hello.status());
   SCONCE_RETURN_IF_ERROR(worker::DecodeHello(hello->body.bytes()).status());
 
-  SCONCE_ASSIGN_OR_RETURN(const std::vector<worker::OutgoingPacket> packets, MakeLoadPackets(spec_));
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<worker::OutgoingPacket> packets, MakeLoadPackets(spec_, options_.memory_bytes));
   for (const worker::OutgoingPacket& packet : packets) SCONCE_RETURN_IF_ERROR(process->Send(packet));
   const absl::StatusOr<worker::Packet> answer = AwaitPacket(*process, worker::MessageType::kLoaded, deadline);
   if (IsDeath(answer.status())) {

@@ -23,6 +23,7 @@ struct WorkerOptions {
   std::string program;  // path of sconce-torch-worker; "": beside the running program
   absl::Duration load_timeout = absl::Seconds(120);
   absl::Duration run_timeout = absl::Seconds(60);  // of one request, once it runs
+  int64_t memory_bytes = 0;  // that a worker may allocate beside its module and weights; 0: half of the machine's
   size_t max_queue = 128;                          // requests that wait
   int64_t max_queue_bytes = int64_t{256} << 20;
   absl::Duration restart_backoff = absl::Milliseconds(100);  // doubles with each death

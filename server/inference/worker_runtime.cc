@@ -1,6 +1,10 @@
 #include "server/inference/worker_runtime.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -33,17 +37,27 @@ absl::Status Draining() {
   return MakeError(Reason::SERVER_DRAINING, "the server is shutting down");
 }
 
-WorkerOptions WithProgram(WorkerOptions options) {
-  if (!options.program.empty()) return options;
-  std::error_code ignored;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  options.program = (self.parent_path() / "sconce-torch-worker").string();
+// Of the machine, or of the container when that has less.
+int64_t MemoryBytes() {
+  const int64_t machine = int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+  int64_t container = 0;
+  std::ifstream limit("/sys/fs/cgroup/memory.max");
+  return limit >> container && container > 0 ? std::min(machine, container) : machine;
+}
+
+WorkerOptions WithDefaults(WorkerOptions options) {
+  if (options.program.empty()) {
+    std::error_code ignored;
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", ignored);
+    options.program = (self.parent_path() / "sconce-torch-worker").string();
+  }
+  if (options.memory_bytes == 0) options.memory_bytes = MemoryBytes() / 2;
   return options;
 }
 
 }  // namespace
 
-WorkerRuntime::WorkerRuntime(const WorkerOptions& options) : options_(WithProgram(options)) {}
+WorkerRuntime::WorkerRuntime(const WorkerOptions& options) : options_(WithDefaults(options)) {}
 
 WorkerRuntime::~WorkerRuntime() {
   std::vector<Supervised> all;

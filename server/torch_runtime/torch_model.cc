@@ -5,18 +5,22 @@
 #include <caffe2/serialize/read_adapter_interface.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
+#include <torch/csrc/jit/runtime/print_handler.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/version.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "server/torch_runtime/memory_map.h"
 #include "server/torch_runtime/state_dict_apply.h"
@@ -46,8 +50,18 @@ class MemoryReader final : public caffe2::serialize::ReadAdapterInterface {
   const PrivateBytes bytes_;
 };
 
+// Of std::bad_alloc, and of torch's allocators in their several ways.
+bool SaysThatMemoryRanOut(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  const absl::string_view text = error.what();
+  return absl::StrContains(text, "can't allocate memory") || absl::StrContains(text, "not enough memory") ||
+         absl::StrContains(text, "std::bad_alloc");
+}
+
 absl::Status Thrown(Reason reason, absl::string_view context, const std::exception& error) {
-  return MakeError(reason, absl::StrCat(context, EssentialLine(error.what())), {{"detail", error.what()}});
+  const absl::string_view memory =
+      SaysThatMemoryRanOut(error) ? "the module wants more memory than a worker may have: " : "";
+  return MakeError(reason, absl::StrCat(context, memory, EssentialLine(error.what())), {{"detail", error.what()}});
 }
 
 // Runs `work`, turning what torch throws into an error.
@@ -60,6 +74,12 @@ auto Guarded(Reason reason, absl::string_view context, Work work) -> decltype(wo
   } catch (...) {
     return MakeError(reason, absl::StrCat(context, "an exception of unknown type"));
   }
+}
+
+// The optimizing executor rewrites the graph after the first runs, which changes last bits between one request and the
+// next; without it all runs are alike. For this thread.
+void UsePlainExecutor() {
+  torch::jit::setGraphExecutorOptimize(false);
 }
 
 absl::StatusOr<c10::Device> FindDevice(const std::string& name) {
@@ -178,6 +198,7 @@ class LoadedTorchModel final : public TorchModel {
   }
 
   absl::StatusOr<Outputs> Run(const worker::Infer& infer, const std::shared_ptr<const void>& owner) override {
+    UsePlainExecutor();
     return Guarded(Reason::MODEL_FAILED, "", [&]() -> absl::StatusOr<Outputs> {
       const c10::InferenceMode inference_mode;
       torch::jit::Kwargs arguments;
@@ -243,19 +264,35 @@ std::string TorchVersion() {
   return TORCH_VERSION;
 }
 
-void ConfigureThreads() {
+void Initialize() {
+  // print() of a module is not for our log.
+  torch::jit::setPrintHandler([](const std::string&) {});
+  at::set_num_threads(1);
+  at::set_num_interop_threads(1);
+  const absl::Status computed = Guarded(Reason::INTERNAL_ERROR, "", [] {
+    const c10::InferenceMode inference_mode;
+    const at::Tensor image = at::ones({1, 3, 32, 32});
+    at::conv2d(image, at::ones({8, 3, 3, 3}));
+    const at::Tensor square = at::eye(64);
+    at::mm(square, square);
+    at::linalg_inv(square);
+    at::quantize_per_tensor(image, 0.1, 0, at::kQUInt8).dequantize();
+    at::rand({2}).normal_();
+    return absl::OkStatus();
+  });
+  if (!computed.ok()) Log(Severity::kWarn, "torch_warm_up_failed", {{"reason", computed.message()}});
+}
+
+void UseThreads() {
   const char* given = std::getenv("OMP_NUM_THREADS");
   const int wanted = given != nullptr ? std::atoi(given) : static_cast<int>(std::thread::hardware_concurrency());
   at::set_num_threads(std::max(wanted, 1));
-  at::set_num_interop_threads(1);
-  // The optimizing executor rewrites the graph after the first runs, which changes last bits between one request and
-  // the next; without it all runs are alike.
-  torch::jit::setGraphExecutorOptimize(false);
 }
 
 absl::StatusOr<std::unique_ptr<TorchModel>> TorchModel::Load(const worker::Load& load,
                                                              const std::vector<UniqueFd>& files,
                                                              const worker::Body& body) {
+  UsePlainExecutor();
   SCONCE_ASSIGN_OR_RETURN(const c10::Device device, FindDevice(load.device));
   SCONCE_ASSIGN_OR_RETURN(PrivateBytes archive, Assemble(load.module, files, body));
   std::optional<Module> module;

@@ -18,8 +18,12 @@ namespace sconce::torch_runtime {
 // Of the LibTorch that is linked: "1.13.0".
 std::string TorchVersion();
 
-// Threads for one operation: OMP_NUM_THREADS where it is set, else one for each core. Once, before anything else.
-void ConfigureThreads();
+// Once, before anything else: has LibTorch do what it otherwise does when it first computes (finding out about the
+// processor, opening files and libraries), so that nothing has to be opened later. No thread is left from it.
+void Initialize();
+
+// Threads for one operation: OMP_NUM_THREADS where it is set, else one for each core. Once, after Initialize.
+void UseThreads();
 
 // What forward() gave. The tensors of `message` refer to memory that `owner` keeps.
 struct Outputs {

@@ -8,12 +8,14 @@
 
 #include <iterator>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "server/torch_runtime/sandbox.h"
 #include "server/torch_runtime/torch_model.h"
 #include "server/worker_protocol/channel.h"
 
@@ -51,26 +53,71 @@ absl::Status Send(MessageType type, uint64_t id, const Message& message) {
   return packet.Send(kWorkerSocketFd);
 }
 
-// Loads what sconced sends. OK and no model: it could not be loaded, and sconced knows.
-absl::StatusOr<std::unique_ptr<torch_runtime::TorchModel>> Load() {
+using torch_runtime::Sandbox;
+using torch_runtime::TorchModel;
+
+// What sconced wants loaded.
+struct Order {
   std::vector<UniqueFd> files;
+  Packet packet;
+  worker::Load load;  // refers to the packet
+};
+
+absl::StatusOr<Order> ReceiveOrder() {
+  Order order;
   for (;;) {
-    SCONCE_ASSIGN_OR_RETURN(Packet packet, ReceivePacket(kWorkerSocketFd));
-    if (packet.type == MessageType::kFiles) {
-      std::move(packet.files.begin(), packet.files.end(), std::back_inserter(files));
-      continue;
-    }
-    if (packet.type != MessageType::kLoad) return MakeError(Reason::INTERNAL_ERROR, "expected Load");
-    SCONCE_ASSIGN_OR_RETURN(const worker::Load load,
-                            DecodeLoad(packet.body.bytes(), static_cast<uint32_t>(files.size())));
-    auto model = torch_runtime::TorchModel::Load(load, files, packet.body);
-    if (!model.ok()) {
-      SCONCE_RETURN_IF_ERROR(Send(MessageType::kFailure, packet.id, FailureOf(model.status())));
-      return nullptr;
-    }
-    SCONCE_RETURN_IF_ERROR(Send(MessageType::kLoaded, packet.id, (*model)->Describe()));
-    return model;
+    SCONCE_ASSIGN_OR_RETURN(order.packet, ReceivePacket(kWorkerSocketFd));
+    if (order.packet.type != MessageType::kFiles) break;
+    std::move(order.packet.files.begin(), order.packet.files.end(), std::back_inserter(order.files));
   }
+  if (order.packet.type != MessageType::kLoad) return MakeError(Reason::INTERNAL_ERROR, "expected Load");
+  SCONCE_ASSIGN_OR_RETURN(order.load, DecodeLoad(order.packet.body.bytes(), static_cast<uint32_t>(order.files.size())));
+  return order;
+}
+
+// The limit of memory counts what is mapped, since pages of it could be written to, and the module twice: once as it
+// lies in its file, once as it was read.
+int64_t MemoryFor(const worker::Load& load) {
+  if (load.memory_bytes == 0) return 0;
+  int64_t bytes = load.memory_bytes + 2 * load.module.size_bytes;
+  for (const StoredBytes& storage : load.storages) bytes += storage.size_bytes;
+  return bytes;
+}
+
+void Seal(Sandbox& sandbox, const worker::Load& load) {
+  torch_runtime::SealOptions options;
+  options.socket = kWorkerSocketFd;
+  options.memory_bytes = MemoryFor(load);
+  options.file_bytes = kMaxBodyBytes;
+  sandbox.Seal(options);
+  Log(sandbox.filtered() ? Severity::kInfo : Severity::kWarn, "worker_sealed", {{"dropped", sandbox.Describe()}});
+}
+
+// Loads in a thread that gives way to workers that serve, and that is gone when it has loaded: only root could give it
+// back the priority it had.
+absl::StatusOr<std::unique_ptr<TorchModel>> LoadBehindOthers(const Order& order) {
+  constexpr int kNice = 15;
+  absl::StatusOr<std::unique_ptr<TorchModel>> model = MakeError(Reason::INTERNAL_ERROR, "not loaded");
+  std::thread loader([&] {
+    ::setpriority(PRIO_PROCESS, 0, kNice);  // of this thread; loading at full priority is no error
+    model = TorchModel::Load(order.load, order.files, order.packet.body);
+  });
+  loader.join();
+  return model;
+}
+
+// Loads what sconced sends. OK and no model: it could not be loaded, and sconced knows.
+absl::StatusOr<std::unique_ptr<TorchModel>> Load(Sandbox& sandbox) {
+  SCONCE_ASSIGN_OR_RETURN(const Order order, ReceiveOrder());
+  Seal(sandbox, order.load);
+  torch_runtime::UseThreads();
+  auto model = LoadBehindOthers(order);
+  if (!model.ok()) {
+    SCONCE_RETURN_IF_ERROR(Send(MessageType::kFailure, order.packet.id, FailureOf(model.status())));
+    return nullptr;
+  }
+  SCONCE_RETURN_IF_ERROR(Send(MessageType::kLoaded, order.packet.id, (*model)->Describe()));
+  return model;
 }
 
 absl::Status Answer(torch_runtime::TorchModel& model, const Packet& packet) {
@@ -83,9 +130,9 @@ absl::Status Answer(torch_runtime::TorchModel& model, const Packet& packet) {
   return Send(MessageType::kFailure, packet.id, FailureOf(sent));
 }
 
-absl::Status Run() {
+absl::Status Run(Sandbox& sandbox) {
   SCONCE_RETURN_IF_ERROR(Send(MessageType::kHello, 0, Hello{torch_runtime::TorchVersion()}));
-  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<torch_runtime::TorchModel> model, Load());
+  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<TorchModel> model, Load(sandbox));
   if (model == nullptr) return absl::OkStatus();
   for (;;) {
     SCONCE_ASSIGN_OR_RETURN(const Packet packet, ReceivePacket(kWorkerSocketFd));
@@ -110,14 +157,15 @@ int main() {
     ::fputs("sconce-torch-worker: started by sconced to run a model; there is nothing to do by hand\n", stderr);
     return kUsageExit;
   }
+  Sandbox sandbox;  // before there are threads, and before PR_SET_PDEATHSIG, which it would undo
   // Never outlives sconced; and ends when sconced says so, not when a terminal or a service manager signals them both:
   // then requests under way could not be finished.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGINT, SIG_IGN);
   ::signal(SIGTERM, SIG_IGN);
   RaiseDescriptorLimit();
-  torch_runtime::ConfigureThreads();
-  const absl::Status status = Run();
+  torch_runtime::Initialize();
+  const absl::Status status = Run(sandbox);
   if (status.ok() || HasReason(status, Reason::WORKER_DIED)) return 0;  // sconced closed the socket
   Log(Severity::kError, "worker_stopped", {{"reason", status.message()}});
   return 1;

@@ -251,6 +251,7 @@ EncodedBody Encode(const Load& message) {
   std::vector<ByteSpan> data;
   DataPlacer placer(data);
   writer.Text(message.device);
+  writer.I64(message.memory_bytes);
   WriteStored(message.module, placer, writer);
   writer.U8(message.has_weights ? 1 : 0);
   writer.U8(message.lenient ? 1 : 0);
@@ -272,6 +273,8 @@ absl::StatusOr<Load> DecodeLoad(ByteSpan body, uint32_t file_count) {
   ByteReader reader(sections->table);
   Load message;
   message.device = ReadText(reader, kMaxNameBytes);
+  message.memory_bytes = reader.I64();
+  if (message.memory_bytes < 0) reader.Fail();
   message.module = ReadStored(reader, sections->data, file_count);
   const uint8_t has_weights = reader.U8();
   if (has_weights > 1) reader.Fail();

@@ -72,6 +72,7 @@ struct StateEntry {
 
 struct Load {
   std::string device;
+  int64_t memory_bytes = 0;  // that the worker may allocate beside module and weights; 0: no limit
   StoredBytes module;        // the TorchScript archive
   bool has_weights = false;  // false: the module keeps its own, and all that follows is zero or empty
   bool lenient = false;      // missing and unexpected keys are tolerated, unless nothing matches

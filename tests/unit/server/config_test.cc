@@ -87,6 +87,10 @@ TEST_F(ConfigTest, EverySettingCanBeSaid) {
                                                      "1GiB",
                                                      "--worker",
                                                      "w",
+                                                     "--worker-memory-limit",
+                                                     "3GiB",
+                                                     "--worker-timeout",
+                                                     "7s",
                                                      "--listen",
                                                      "localhost:1",
                                                      "--metrics-listen",
@@ -123,6 +127,8 @@ TEST_F(ConfigTest, EverySettingCanBeSaid) {
   EXPECT_EQ(config.compact_bytes_per_second, int64_t{8} << 20);
   EXPECT_EQ(config.upload_ttl, absl::Minutes(90));
   EXPECT_EQ(config.worker, "w");
+  EXPECT_EQ(config.worker_memory_limit, int64_t{3} << 30);
+  EXPECT_EQ(config.worker_timeout, absl::Seconds(7));
   EXPECT_THAT(config.listen, ElementsAre("localhost:1"));
   EXPECT_EQ(config.metrics_listen, "127.0.0.1:0");
   EXPECT_EQ(config.log_format, LogFormat::kText);
@@ -175,11 +181,11 @@ TEST_F(ConfigTest, HelpAndVersionWorkWhateverElseIsWrong) {
 TEST_F(ConfigTest, TheHelpNamesEverySettingInLinesThatFit) {
   const std::string help = HelpText();
   for (const char* name :
-       {"--data-dir",     "--listen",         "--metrics-listen",     "--log-format",     "--log-level",
-        "--grace-period", "--drain-timeout",  "--unary-threads",      "--stream-threads", "--ingest-threads",
-        "--worker",       "--min-free-bytes", "--change-log-entries", "--change-log-age", "--heartbeat-interval",
-        "--compact-rate", "--upload-ttl",     "--scrub-rate",         "--config",         "--version",
-        "127.0.0.1:7433", "./sconce-data",    "SCONCE_DATA_DIR"}) {
+       {"--data-dir",     "--listen",         "--metrics-listen",     "--log-format",          "--log-level",
+        "--grace-period", "--drain-timeout",  "--unary-threads",      "--stream-threads",      "--ingest-threads",
+        "--worker",       "--min-free-bytes", "--change-log-entries", "--change-log-age",      "--heartbeat-interval",
+        "--compact-rate", "--upload-ttl",     "--scrub-rate",         "--worker-memory-limit", "--worker-timeout",
+        "--config",       "--version",        "127.0.0.1:7433",       "./sconce-data",         "SCONCE_DATA_DIR"}) {
     EXPECT_THAT(help, HasSubstr(name));
   }
   for (const absl::string_view line : absl::StrSplit(help, '\n')) EXPECT_LE(line.size(), 120u) << line;
@@ -191,7 +197,7 @@ TEST_F(ConfigTest, TheDefaultsInTheHelpAreTheDefaults) {
        {"data-dir ./sconce-data", "min-free-bytes 256MiB", "compact-rate 64MiB", "upload-ttl 24h", "scrub-rate 20MiB",
         "listen 127.0.0.1:7433", "metrics-listen 127.0.0.1:7434", "log-format json", "log-level info",
         "grace-period 0s", "drain-timeout 30s", "unary-threads 4", "stream-threads 4", "ingest-threads 2",
-        "change-log-entries 1000000", "change-log-age 168h", "heartbeat-interval 15s"}) {
+        "change-log-entries 1000000", "change-log-age 168h", "heartbeat-interval 15s", "worker-timeout 60s"}) {
     const std::vector<std::string> parts = absl::StrSplit(pair, ' ');
     EXPECT_THAT(HelpText(), HasSubstr(absl::StrCat("(", parts[1], ")"))) << pair;
     ASSERT_OK_AND_ASSIGN(const CommandLine line, Read({absl::StrCat("--", parts[0]), parts[1]}));

@@ -37,6 +37,7 @@ Tensor MakeTensor(const std::string& name, const std::string& bytes) {
 Load MakeLoad() {
   Load load;
   load.device = "cpu";
+  load.memory_bytes = int64_t{5} << 30;
   load.module = {30, {{0, 64, 10}, {1, 4096, 20}}, {}};
   load.has_weights = true;
   load.lenient = true;
@@ -57,6 +58,7 @@ TEST(MessagesTest, LoadComesBackAsItWas) {
   const std::string body = Laid(Encode(MakeLoad()));
   ASSERT_OK_AND_ASSIGN(const Load load, DecodeLoad(AsBytes(body), 2));
   EXPECT_EQ(load.device, "cpu");
+  EXPECT_EQ(load.memory_bytes, int64_t{5} << 30);
   EXPECT_TRUE(load.lenient);
   EXPECT_EQ(load.min_match, 0.75);
   EXPECT_TRUE(load.take_dtype);
