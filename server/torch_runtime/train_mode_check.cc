@@ -4,11 +4,15 @@
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/inliner.h>
 
+#include <algorithm>
+#include <iterator>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "base/error.h"
 
 namespace sconce::torch_runtime {
@@ -17,87 +21,80 @@ namespace {
 using torch::jit::Block;
 using torch::jit::Node;
 
-// An operation that behaves differently in train mode, and where its inputs say so.
-struct TrainInput {
-  const char* kind;
-  size_t train;        // the bool that says train mode; kNone: a positive probability alone does
-  size_t probability;  // of dropping: 0 makes train mode harmless; kNone: there is none
-};
-constexpr size_t kNone = SIZE_MAX;
-constexpr TrainInput kTrainInputs[] = {
-    {"aten::dropout", 2, 1},
-    {"aten::dropout_", 2, 1},
-    {"aten::native_dropout", 2, 1},
-    {"aten::alpha_dropout", 2, 1},
-    {"aten::alpha_dropout_", 2, 1},
-    {"aten::feature_dropout", 2, 1},
-    {"aten::feature_dropout_", 2, 1},
-    {"aten::feature_alpha_dropout", 2, 1},
-    {"aten::feature_alpha_dropout_", 2, 1},
-    {"aten::rrelu", 3, kNone},
-    {"aten::rrelu_", 3, kNone},
-    {"aten::lstm", 6, 5},
-    {"aten::gru", 6, 5},
-    {"aten::rnn_tanh", 6, 5},
-    {"aten::rnn_relu", 6, 5},
-    {"aten::scaled_dot_product_attention", kNone, 4},
-    {"aten::_scaled_dot_product_attention", kNone, 4},
-    {"aten::batch_norm", 5, kNone},
-    {"aten::native_batch_norm", 5, kNone},
-    {"aten::cudnn_batch_norm", 5, kNone},
-    {"aten::_batch_norm_impl_index", 5, kNone},
-};
-constexpr size_t kRunningMeanInput = 3;  // of the batch_norm family
+// How operators spell the flag that says train mode, the chance of dropping, which at 0 makes that harmless, and the
+// statistics without which a normalization uses the batch's own in eval mode too. By name, since the same operator has
+// them at several places: a packed sequence's lstm has one input more.
+constexpr const char* kTrainFlags[] = {"train", "training", "use_input_stats"};
+constexpr const char* kProbabilities[] = {"p", "dropout", "dropout_p"};
+constexpr char kRunningMean[] = "running_mean";
+// Those that drop without being told to train.
+constexpr const char* kAlwaysDrop[] = {"aten::scaled_dot_product_attention", "aten::_scaled_dot_product_attention",
+                                       "aten::_fused_dropout"};
 
-bool IsConstantTrue(const Node& node, size_t input) {
-  if (input >= node.inputs().size()) return false;
-  const auto value = torch::jit::toIValue(node.inputs()[input]);
-  return value.has_value() && value->isBool() && value->toBool();
+using Inputs = absl::Span<const char* const>;
+
+// What the first of these inputs is, when it is a constant: `nullopt` when there is none, or it is computed.
+std::optional<c10::IValue> Constant(const Node& node, Inputs names) {
+  const c10::FunctionSchema* const schema = node.maybeSchema();
+  if (schema == nullptr) return std::nullopt;
+  for (const char* name : names) {
+    const auto position = schema->argumentIndexWithName(name);
+    if (position && static_cast<size_t>(*position) < node.inputs().size()) {
+      // Torch's optional may be one of its own, which an IValue could be made of.
+      const auto value = torch::jit::toIValue(node.inputs()[static_cast<size_t>(*position)]);
+      return value.has_value() ? std::make_optional(*value) : std::nullopt;
+    }
+  }
+  return std::nullopt;
 }
 
-bool IsConstantZero(const Node& node, size_t input) {
-  const auto value = torch::jit::toIValue(node.inputs()[input]);
-  return value.has_value() && value->isDouble() && value->toDouble() == 0;
-}
-
-bool IsConstantPositive(const Node& node, size_t input) {
-  if (input >= node.inputs().size()) return false;
-  const auto value = torch::jit::toIValue(node.inputs()[input]);
-  return value.has_value() && value->isDouble() && value->toDouble() > 0;
-}
-
-bool IsConstantNone(const Node& node, size_t input) {
-  if (input >= node.inputs().size()) return false;
-  const auto value = torch::jit::toIValue(node.inputs()[input]);
-  return value.has_value() && value->isNone();
+bool IsNumber(const std::optional<c10::IValue>& value, bool zero) {
+  return value.has_value() && value->isDouble() && (value->toDouble() == 0) == zero;
 }
 
 bool HasTrainModeBakedIn(const Node& node) {
+  const std::optional<c10::IValue> probability = Constant(node, kProbabilities);
   const std::string kind = node.kind().toQualString();
-  for (const TrainInput& entry : kTrainInputs) {
-    if (kind != entry.kind) continue;
-    if (entry.train == kNone) return IsConstantPositive(node, entry.probability);
-    if (!IsConstantTrue(node, entry.train)) return false;
-    if (entry.probability != kNone && IsConstantZero(node, entry.probability)) return false;
-    // Without running statistics batch_norm uses the batch's own in eval mode too.
-    const bool is_batch_norm = kind.find("batch_norm") != std::string::npos;
-    return !(is_batch_norm && IsConstantNone(node, kRunningMeanInput));
+  if (std::find(std::begin(kAlwaysDrop), std::end(kAlwaysDrop), kind) != std::end(kAlwaysDrop)) {
+    return IsNumber(probability, /*zero=*/false);
   }
-  return false;
+  const std::optional<c10::IValue> train = Constant(node, kTrainFlags);
+  if (!train.has_value() || !train->isBool() || !train->toBool()) return false;
+  const std::optional<c10::IValue> statistics = Constant(node, {kRunningMean});
+  return !IsNumber(probability, /*zero=*/true) && !(statistics.has_value() && statistics->isNone());
 }
 
-const Node* FindBakedIn(Block* top) {
-  std::vector<Block*> blocks = {top};
-  while (!blocks.empty()) {
-    Block* const block = blocks.back();
-    blocks.pop_back();
-    for (Node* node : block->nodes()) {
-      if (HasTrainModeBakedIn(*node)) return node;
-      for (Block* inner : node->blocks()) blocks.push_back(inner);
+// What `graph` does that only training should; and whether it calls methods that nobody knows before it runs.
+struct Search {
+  std::string baked_in;  // "": nothing
+  bool calls_interfaces = false;
+
+  void Look(const std::shared_ptr<torch::jit::Graph>& original) {
+    const auto graph = original->copy();
+    torch::jit::Inline(*graph);
+    std::vector<Block*> blocks = {graph->block()};
+    while (!blocks.empty() && baked_in.empty()) {
+      Block* const block = blocks.back();
+      blocks.pop_back();
+      for (Node* node : block->nodes()) {
+        LookAt(*node);
+        for (Block* inner : node->blocks()) blocks.push_back(inner);
+      }
     }
   }
-  return nullptr;
-}
+
+ private:
+  void LookAt(const Node& node) {
+    if (baked_in.empty() && HasTrainModeBakedIn(node)) {
+      const std::string output = node.outputs().empty() ? "" : absl::StrCat(" (%", node.outputs()[0]->debugName(), ")");
+      baked_in = absl::StrCat(node.kind().toQualString(), output, " has train=True as a constant");
+    }
+    if (node.kind() == torch::jit::prim::CallMethod) calls_interfaces = true;
+    for (const auto& name : node.attributeNames()) {  // as torch.jit.fork has what it runs
+      if (node.kindOf(name) == torch::jit::AttributeKind::g) Look(node.g(name));
+    }
+  }
+};
 
 absl::Status Frozen(absl::string_view what) {
   return MakeError(Reason::TRAINING_MODE_FROZEN,
@@ -114,12 +111,14 @@ absl::Status CheckEvalMode(const torch::jit::Module& module) {
     const c10::IValue training = submodule._ivalue()->getSlot(*slot);
     if (training.isBool() && training.toBool()) return Frozen(absl::StrCat("submodule '", name, "' still trains"));
   }
-  const auto graph = module.get_method("forward").graph()->copy();
-  torch::jit::Inline(*graph);
-  const Node* const node = FindBakedIn(graph->block());
-  if (node == nullptr) return absl::OkStatus();
-  const std::string output = node->outputs().empty() ? "" : absl::StrCat(" (%", node->outputs()[0]->debugName(), ")");
-  return Frozen(absl::StrCat(node->kind().toQualString(), output, " has train=True as a constant"));
+  Search search;
+  search.Look(module.get_method("forward").graph());
+  if (search.calls_interfaces) {  // of some submodule then; which, only a run can tell
+    for (const auto& submodule : module.modules()) {
+      for (const auto& method : submodule.get_methods()) search.Look(method.graph());
+    }
+  }
+  return search.baked_in.empty() ? absl::OkStatus() : Frozen(search.baked_in);
 }
 
 }  // namespace sconce::torch_runtime

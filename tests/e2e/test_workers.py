@@ -1,66 +1,19 @@
 """The processes that run models: killed, signalled, orphaned, missing; and what PyTorch itself says of the same modules and weights."""
 
 import os
-import pathlib
 import signal
 import threading
-import time
 
 import conftest
 import grpc
 import numpy
 import pytest
-import sconced
 import stubs
 import torch
+from workers import alive, ask, await_, deploy, needs_torch, workers_of
 
-inference, models = stubs.inference, stubs.models
+inference = stubs.inference
 TORCHSCRIPT = conftest.DATA / "torchscript"
-needs_torch = pytest.mark.skipif(not (sconced.BIN / "sconce-torch-worker").exists(), reason="built without LibTorch")
-
-
-def workers_of(server):
-    tasks = pathlib.Path(f"/proc/{server.process.pid}/task")
-
-    def children(task):
-        try:
-            return (task / "children").read_text().split()
-        except OSError:  # the thread has just ended
-            return []
-
-    return sorted(int(pid) for task in tasks.iterdir() for pid in children(task))
-
-
-def alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def await_(condition, what):
-    give_up = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < give_up, what
-        time.sleep(0.01)
-
-
-def deploy(server, model, module, weights=None, path=""):
-    run = f"{model}-run"
-    server.sconce("module", "push", module, f"{run}@net")
-    arguments = []
-    if weights is not None:
-        server.sconce("push", weights, run)
-        arguments = ["--weights", f"{run}@latest", "--path", path]
-    return server.sconce("model", "deploy", model, "--module", f"{run}@net", *arguments, check=False)
-
-
-def ask(rpc, model, x, timeout=60):
-    request = inference.ModelInferRequest(
-        model_name=model, inputs=[{"name": "INPUT__0", "datatype": "FP32", "shape": list(x.shape)}], raw_input_contents=[x.tobytes()]
-    )
-    response = rpc.inference.ModelInfer(request, timeout=timeout)
-    return numpy.frombuffer(response.raw_output_contents[0], dtype=numpy.float32)
 
 
 @pytest.fixture(scope="module")
