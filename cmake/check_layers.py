@@ -53,6 +53,7 @@ LAYERS = {
     "client/cpp": (["base", "storage/format", "proto/wire"], ["absl", "openssl", "protobuf", "grpc", "xxhash"]),
     "client/cli": (["base", "storage/format", "proto/wire", "client/cpp"], ["absl", "protobuf", "grpc"]),
     "tests": (["*", "tests"], sorted(set(THIRD_PARTY) - {"torch"})),
+    "tests/bench": (["*", "tests", "server/torch_runtime"], sorted(THIRD_PARTY)),
     "tests/unit/server/torch_runtime": (["*", "tests", "server/torch_runtime"], sorted(THIRD_PARTY)),
 }
 

@@ -2,7 +2,7 @@
 # Builds and runs the benchmarks, one after the other. docs/benchmarks.md says what they mean.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/setup.sh --with build --with test --with bench
+scripts/setup.sh --with build --with torch --with test --with bench
 scripts/build.sh bench
 mapfile -t programs < <(find build-bench/bench -maxdepth 1 -type f -executable 2>/dev/null | sort)
 ((${#programs[@]})) || { echo "bench: there are no benchmarks yet" >&2; exit 1; }
@@ -12,5 +12,6 @@ for program in "${programs[@]}"; do
   if [[ $program = */scale_bench ]]; then "$program" "${scale[@]}"; else "$program"; fi
 done
 /usr/bin/python3 tests/bench/index_bench.py build-bench/tests/index_torch
-scripts/build.sh release sconced
+scripts/build.sh release sconced worker_hop_bench
 SCONCE_BIN_DIR=build/bin /usr/bin/python3 tests/bench/python_client_bench.py
+build/tests/worker_hop_bench

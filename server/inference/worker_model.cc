@@ -18,9 +18,10 @@
 //
 //   1. Start the process, await Hello, send Files and Load, await Loaded or Failure. Any failure of the first load ends
 //      everything: the caller of Load hears it. A later one is tried again.
-//   2. ready_ is set: requests queue, and one at a time is sent and answered. A process that dies, breaks the protocol
+//   2. serving_ is set: requests queue, and one at a time is sent and answered. A process that dies, breaks the
+//   protocol
 //      or runs longer than run_timeout is ended.
-//   3. ready_ is cleared first, then the running request and all that wait are answered, so that none is forgotten.
+//   3. serving_ is cleared first, then the running request and all that wait are answered, so that none is forgotten.
 //   4. After a pause, which doubles with each death and starts over after a quiet minute, back to 1.
 //
 // Stop interrupts every wait. No callback runs with the lock held.
@@ -31,6 +32,10 @@ constexpr absl::Duration kQuietTime = absl::Minutes(1);
 
 absl::Status Died(const std::string& how) {
   return MakeError(Reason::WORKER_DIED, absl::StrCat("the model's worker process ", how, "; retry, it is restarted"));
+}
+
+absl::Status Late() {
+  return MakeError(Reason::CALL_DEADLINE_EXCEEDED, "the request's turn did not come before its deadline");
 }
 
 bool IsDeath(const absl::Status& status) {
@@ -58,7 +63,8 @@ void WorkerModel::Supervise() {
     {
       MutexLock lock(&mu_);
       if (!stop_.ok()) why = stop_;
-      ready_ = why.ok();
+      serving_ = why.ok() ? &*process : nullptr;
+      send_failure_ = absl::OkStatus();
       if (!first_load_.has_value()) {
         if (why.ok()) {
           first_load_ = *loaded;
@@ -69,15 +75,13 @@ void WorkerModel::Supervise() {
         changed_.SignalAll();
       }
     }
-    std::optional<Request> running;
-    if (why.ok()) why = Serve(*process, running);
+    if (why.ok()) why = Serve(*process);
     {
       MutexLock lock(&mu_);
-      ready_ = false;
+      serving_ = nullptr;
     }
     const std::string how = process.has_value() ? process->End() : "is gone";
-    if (running.has_value()) running->done(IsDeath(why) ? Died(how) : why);
-    FailWaiting(Died(how));
+    FailAll(IsDeath(why) ? Died(how) : why, Died(how));
     if (!stop().ok()) return;
     if (absl::Now() - start_time > kQuietTime) pause = options_.restart_backoff;
     Log(Severity::kWarn, "worker_restart",
@@ -109,7 +113,8 @@ absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerPro
   SCONCE_RETURN_IF_ERROR(hello.status());
   SCONCE_RETURN_IF_ERROR(worker::DecodeHello(hello->body.bytes()).status());
 
-  SCONCE_ASSIGN_OR_RETURN(const std::vector<worker::OutgoingPacket> packets, MakeLoadPackets(spec_, options_.memory_bytes));
+  SCONCE_ASSIGN_OR_RETURN(const std::vector<worker::OutgoingPacket> packets,
+                          MakeLoadPackets(spec_, options_.memory_bytes));
   for (const worker::OutgoingPacket& packet : packets) SCONCE_RETURN_IF_ERROR(process->Send(packet));
   const absl::StatusOr<worker::Packet> answer = AwaitPacket(*process, worker::MessageType::kLoaded, deadline);
   if (IsDeath(answer.status())) {
@@ -156,65 +161,119 @@ absl::StatusOr<worker::Packet> WorkerModel::AwaitPacket(WorkerProcess& process, 
   }
 }
 
-absl::Status WorkerModel::Serve(WorkerProcess& process, std::optional<Request>& running) {
-  absl::Time run_deadline;
+absl::Status WorkerModel::Serve(WorkerProcess& process) {
   for (;;) {
-    SCONCE_RETURN_IF_ERROR(stop());
-    absl::Time deadline = ExpireWaiting();
-    if (!running.has_value()) {
-      running = TakeRequest();
-      run_deadline = absl::Now() + options_.run_timeout;
-      if (running.has_value()) {
-        const worker::OutgoingPacket packet = std::move(running->packet);  // its memory goes when it is sent
-        SCONCE_RETURN_IF_ERROR(process.Send(packet));
-      }
-    }
-    if (running.has_value()) deadline = std::min(deadline, run_deadline);
+    SCONCE_ASSIGN_OR_RETURN(const absl::Time deadline, Advance());
     SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(interrupt_.get(), deadline));
     if (wake == Wake::kInterrupted) ClearInterrupt();
-    if (wake == Wake::kPacket) {
-      SCONCE_ASSIGN_OR_RETURN(worker::Packet packet, process.Receive());
-      SCONCE_RETURN_IF_ERROR(Answer(std::move(packet), running));
-    } else if (running.has_value() && absl::Now() >= run_deadline) {
+    if (wake != Wake::kPacket) continue;
+    SCONCE_ASSIGN_OR_RETURN(const worker::Packet packet, process.Receive());
+    SCONCE_RETURN_IF_ERROR(Answer(packet));
+  }
+}
+
+absl::StatusOr<absl::Time> WorkerModel::Advance() {
+  std::vector<Request> expired;
+  absl::Time next;
+  {
+    MutexLock lock(&mu_);
+    SCONCE_RETURN_IF_ERROR(stop_);
+    SCONCE_RETURN_IF_ERROR(send_failure_);
+    const absl::Time now = absl::Now();
+    if (running_.has_value() && now >= running_->run_deadline) {
       return MakeError(Reason::WORKER_DEADLINE_EXCEEDED,
                        absl::StrCat("the model did not answer within ", absl::FormatDuration(options_.run_timeout),
                                     ", so its worker was ended"));
     }
+    if (!queue_.empty()) expired = TakeExpired(now);
+    if (!running_.has_value() && !queue_.empty()) {
+      Request first = std::move(queue_.front());
+      queue_.pop_front();
+      queue_bytes_ -= first.packet.body_bytes();
+      Start(std::move(first));
+    }
+    // A request that is started while we wait does not wake us, so we look by ourselves now and then.
+    next = running_.has_value() ? running_->run_deadline : now + options_.run_timeout / 4;
+    for (const Request& request : queue_) next = std::min(next, request.deadline);
   }
+  for (Request& request : expired) request.done(Late());
+  return next;
 }
 
-absl::Status WorkerModel::Answer(worker::Packet packet, std::optional<Request>& running) {
-  if (!running.has_value() || packet.id != running->id) {
-    return MakeError(Reason::INTERNAL_ERROR, "a worker process answered what it was not asked, so it was ended");
+std::vector<WorkerModel::Request> WorkerModel::TakeExpired(absl::Time now) {
+  std::vector<Request> expired;
+  const auto first = std::stable_partition(queue_.begin(), queue_.end(),
+                                           [now](const Request& request) { return request.deadline > now; });
+  for (auto request = first; request != queue_.end(); ++request) {
+    queue_bytes_ -= request->packet.body_bytes();
+    expired.push_back(std::move(*request));
   }
-  InferResult result = std::vector<HostTensor>();
+  queue_.erase(first, queue_.end());
+  return expired;
+}
+
+void WorkerModel::Start(Request request) {
+  request.run_deadline = absl::Now() + options_.run_timeout;
+  const worker::OutgoingPacket packet = std::move(request.packet);  // its memory goes when it is sent
+  running_ = std::move(request);
+  // The worker reads, since it has nothing else to do: this does not block.
+  const absl::Status sent = serving_->Send(packet);
+  if (sent.ok()) return;
+  send_failure_ = sent;
+  Interrupt();
+}
+
+absl::StatusOr<InferResult> WorkerModel::Decode(const worker::Packet& packet) {
   if (packet.type == worker::MessageType::kResult) {
     SCONCE_ASSIGN_OR_RETURN(worker::Result decoded, worker::DecodeResult(packet.body.bytes()));
+    std::vector<HostTensor> outputs;
+    outputs.reserve(decoded.outputs.size());
     for (worker::Tensor& output : decoded.outputs) {
-      result->push_back({std::move(output.name), output.dtype, output.shape, output.bytes, packet.body.owner()});
+      outputs.push_back({std::move(output.name), output.dtype, output.shape, output.bytes, packet.body.owner()});
     }
-  } else if (packet.type == worker::MessageType::kFailure) {
+    return InferResult(std::move(outputs));
+  }
+  if (packet.type == worker::MessageType::kFailure) {
     SCONCE_ASSIGN_OR_RETURN(const worker::Failure failure, worker::DecodeFailure(packet.body.bytes()));
     if (!failure.detail.empty()) {
       Log(Severity::kWarn, "model_failed", {{"model", spec_.name}, {"detail", failure.detail}});
     }
-    result = worker::ToStatus(failure);
-  } else {
-    return MakeError(Reason::INTERNAL_ERROR, "a worker process sent a packet out of turn, so it was ended");
+    return InferResult(worker::ToStatus(failure));
   }
-  InferDone done = std::move(running->done);
-  running.reset();
+  return MakeError(Reason::INTERNAL_ERROR, "a worker process sent a packet out of turn, so it was ended");
+}
+
+absl::Status WorkerModel::Answer(const worker::Packet& packet) {
+  SCONCE_ASSIGN_OR_RETURN(InferResult result, Decode(packet));
+  InferDone done;
+  {
+    MutexLock lock(&mu_);
+    if (!running_.has_value() || packet.id != running_->id) {
+      return MakeError(Reason::INTERNAL_ERROR, "a worker process answered what it was not asked, so it was ended");
+    }
+    done = std::move(running_->done);
+    running_.reset();
+  }
+  const absl::Status advanced = Advance().status();
   done(std::move(result));
-  return absl::OkStatus();
+  return advanced;
 }
 
 void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) {
   worker::Infer message;
   int64_t bytes = 0;
   for (const HostTensor& input : inputs) {
+    // What the worker would take for a breach of the protocol, and end itself.
+    if (input.shape.size() > worker::kMaxDims || input.name.size() > worker::kMaxNameBytes) {
+      return done(
+          MakeError(Reason::MODEL_INPUT_INVALID,
+                    absl::StrCat("an input has ", input.shape.size(), " dimensions and a name of ", input.name.size(),
+                                 " bytes; the most are ", worker::kMaxDims, " and ", worker::kMaxNameBytes)));
+    }
     message.inputs.push_back({input.name, input.dtype, input.shape, input.bytes});
     bytes += static_cast<int64_t>(input.bytes.size());
   }
+  if (deadline <= absl::Now()) return done(Late());
   absl::Status status;
   uint64_t id = 0;
   {
@@ -230,9 +289,14 @@ void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadli
     MutexLock lock(&mu_);
     status = CheckRoom(packet->body_bytes());
     if (status.ok()) {
-      queue_bytes_ += packet->body_bytes();
-      queue_.push_back({id, *std::move(packet), deadline, std::move(done)});
-      Interrupt();
+      Request request{id, *std::move(packet), deadline, std::move(done)};
+      if (!running_.has_value() && queue_.empty()) {
+        Start(std::move(request));
+      } else {
+        queue_bytes_ += request.packet.body_bytes();
+        queue_.push_back(std::move(request));
+        Interrupt();  // it may have the nearest deadline
+      }
       return;
     }
   }
@@ -241,7 +305,7 @@ void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadli
 
 absl::Status WorkerModel::CheckRoom(int64_t bytes) const {
   if (!stop_.ok()) return stop_;
-  if (!ready_) return Died("has ended");
+  if (serving_ == nullptr) return Died("has ended");
   if (queue_.size() >= options_.max_queue || queue_bytes_ + bytes > options_.max_queue_bytes) {
     return MakeError(Reason::MODEL_OVERLOADED, absl::StrCat("model '", spec_.name, "' has ", queue_.size(),
                                                             " requests waiting; retry with back-off"));
@@ -249,47 +313,17 @@ absl::Status WorkerModel::CheckRoom(int64_t bytes) const {
   return absl::OkStatus();
 }
 
-std::optional<WorkerModel::Request> WorkerModel::TakeRequest() {
-  MutexLock lock(&mu_);
-  if (queue_.empty()) return std::nullopt;
-  std::optional<Request> next = std::move(queue_.front());
-  queue_.pop_front();
-  queue_bytes_ -= next->packet.body_bytes();
-  return next;
-}
-
-absl::Time WorkerModel::ExpireWaiting() {
-  std::vector<Request> expired;
-  absl::Time next = absl::InfiniteFuture();
+void WorkerModel::FailAll(const absl::Status& running, const absl::Status& waiting) {
+  std::optional<Request> first;
+  std::deque<Request> others;
   {
     MutexLock lock(&mu_);
-    const absl::Time now = absl::Now();
-    std::deque<Request> waiting;
-    for (Request& request : queue_) {
-      if (request.deadline <= now) {
-        queue_bytes_ -= request.packet.body_bytes();
-        expired.push_back(std::move(request));
-      } else {
-        next = std::min(next, request.deadline);
-        waiting.push_back(std::move(request));
-      }
-    }
-    queue_ = std::move(waiting);
-  }
-  for (Request& request : expired) {
-    request.done(MakeError(Reason::CALL_DEADLINE_EXCEEDED, "the request's turn did not come before its deadline"));
-  }
-  return next;
-}
-
-void WorkerModel::FailWaiting(const absl::Status& why) {
-  std::deque<Request> waiting;
-  {
-    MutexLock lock(&mu_);
-    waiting.swap(queue_);
+    first.swap(running_);
+    others.swap(queue_);
     queue_bytes_ = 0;
   }
-  for (Request& request : waiting) request.done(why);
+  if (first.has_value()) first->done(running);
+  for (Request& request : others) request.done(waiting);
 }
 
 absl::StatusOr<ModelSignature> WorkerModel::WaitLoaded() {
@@ -315,7 +349,7 @@ void WorkerModel::CancelLoad(const absl::Status& why) {
 absl::Status WorkerModel::Health() const {
   MutexLock lock(&mu_);
   if (!stop_.ok()) return stop_;
-  return ready_ ? absl::OkStatus() : Died("has ended");
+  return serving_ != nullptr ? absl::OkStatus() : Died("has ended");
 }
 
 absl::Status WorkerModel::stop() const {

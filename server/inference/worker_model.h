@@ -24,15 +24,16 @@ struct WorkerOptions {
   absl::Duration load_timeout = absl::Seconds(120);
   absl::Duration run_timeout = absl::Seconds(60);  // of one request, once it runs
   int64_t memory_bytes = 0;  // that a worker may allocate beside its module and weights; 0: half of the machine's
-  size_t max_queue = 128;                          // requests that wait
+  size_t max_queue = 128;    // requests that wait
   int64_t max_queue_bytes = int64_t{256} << 20;
   absl::Duration restart_backoff = absl::Milliseconds(100);  // doubles with each death
   absl::Duration max_restart_backoff = absl::Seconds(10);
 };
 
 // One model in one worker process, kept alive. A thread of its own runs Supervise(), which starts the process, loads
-// the model, hands it one request at a time, and, when it dies, starts it again after a pause. Requests that were
-// running or waiting then fail with WORKER_DIED; so do those that come before it is ready again.
+// the model, takes its answers, and, when it dies, starts it again after a pause. Requests that were running or waiting
+// then fail with WORKER_DIED; so do those that come before it is ready again. The process has one request at a time;
+// one that comes while it is idle is sent to it by the thread that brings it, which saves a switch between threads.
 //
 // Thread-safe. Shared by the supervising thread and the handle that callers hold.
 class WorkerModel {
@@ -55,21 +56,27 @@ class WorkerModel {
   struct Request {
     uint64_t id = 0;
     worker::OutgoingPacket packet;
-    absl::Time deadline;
+    absl::Time deadline;  // for its turn to come
     InferDone done;
+    absl::Time run_deadline = absl::InfiniteFuture();  // once it was sent
   };
 
   // Starts a process and loads the model into it. The process is in `process` as soon as there is one.
   absl::StatusOr<ModelSignature> StartAndLoad(std::optional<WorkerProcess>& process);
   absl::StatusOr<worker::Packet> AwaitPacket(WorkerProcess& process, worker::MessageType expected, absl::Time deadline);
   // Serves requests until the process fails or Stop. What it returns says why the running request failed.
-  absl::Status Serve(WorkerProcess& process, std::optional<Request>& running) ABSL_LOCKS_EXCLUDED(mu_);
-  // Gives a packet to the request it answers, and that to its caller.
-  absl::Status Answer(worker::Packet packet, std::optional<Request>& running);
-  std::optional<Request> TakeRequest() ABSL_LOCKS_EXCLUDED(mu_);
-  // Answers those whose deadline has passed; returns the next deadline.
-  absl::Time ExpireWaiting() ABSL_LOCKS_EXCLUDED(mu_);
-  void FailWaiting(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Serve(WorkerProcess& process) ABSL_LOCKS_EXCLUDED(mu_);
+  // Sends `request`, which is running from now on.
+  void Start(Request request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Answers those that waited too long, and starts the next when none runs. Returns when to look again at the latest;
+  // an error when serving is over.
+  absl::StatusOr<absl::Time> Advance() ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<Request> TakeExpired(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Gives a packet to the request it answers, and that to its caller, when the next is on its way.
+  absl::Status Answer(const worker::Packet& packet) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<InferResult> Decode(const worker::Packet& packet);
+  // Fails all requests: the running one with `running`.
+  void FailAll(const absl::Status& running, const absl::Status& waiting) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status stop() const ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status CheckRoom(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Interrupt();
@@ -82,8 +89,10 @@ class WorkerModel {
   mutable Mutex mu_;
   CondVar changed_;  // first_load_, stop_
   std::optional<absl::StatusOr<ModelSignature>> first_load_ ABSL_GUARDED_BY(mu_);
-  bool ready_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Status stop_ ABSL_GUARDED_BY(mu_);  // OK: go on
+  WorkerProcess* serving_ ABSL_GUARDED_BY(mu_) = nullptr;  // null: not ready
+  std::optional<Request> running_ ABSL_GUARDED_BY(mu_);
+  absl::Status send_failure_ ABSL_GUARDED_BY(mu_);  // of the running one
+  absl::Status stop_ ABSL_GUARDED_BY(mu_);          // OK: go on
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   std::deque<Request> queue_ ABSL_GUARDED_BY(mu_);
   int64_t queue_bytes_ ABSL_GUARDED_BY(mu_) = 0;

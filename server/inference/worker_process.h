@@ -16,8 +16,9 @@ namespace sconce::inference {
 // Why a wait for a worker ended.
 enum class Wake { kPacket, kInterrupted, kTimeout };
 
-// A worker process and the socket to it. Used by one thread, which must be the one that started it and outlive it: the
-// kernel ends the process when that thread ends. Destroying kills and reaps the process, so none is left behind.
+// A worker process and the socket to it. Used by one thread, but for Send, which any may
+// call; that thread must be the one that started it and outlive it: the kernel ends the process when it ends.
+// Destroying kills and reaps the process, so none is left behind.
 class WorkerProcess {
  public:
   // Starts the program with nothing open but the standard streams (standard output goes where standard error goes) and

@@ -120,14 +120,12 @@ absl::StatusOr<DecodedHeader> DecodeHeader(ByteSpan datagram) {
 // Makes a Body; a friend of it so that nobody else can.
 class PacketReader {
  public:
-  static absl::StatusOr<Body> FromDatagram(ByteSpan bytes) {
+  // The body as it was received into `memory`.
+  static Body Inline(std::shared_ptr<void> memory, size_t size) {
     Body body;
-    if (bytes.empty()) return body;
-    const size_t capacity = (bytes.size() + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
-    body.memory_ = std::shared_ptr<void>(::aligned_alloc(kDataAlignment, capacity), ::free);
-    if (body.memory_ == nullptr) return ErrnoToStatus(ENOMEM, "receiving a packet");
-    ::memcpy(body.memory_.get(), bytes.data(), bytes.size());
-    body.bytes_ = ByteSpan(static_cast<const uint8_t*>(body.memory_.get()), bytes.size());
+    if (size == 0) return body;
+    body.bytes_ = ByteSpan(static_cast<const uint8_t*>(memory.get()), size);
+    body.memory_ = std::move(memory);
     return body;
   }
 
@@ -205,12 +203,15 @@ absl::Status OutgoingPacket::Send(int socket) const {
 }
 
 absl::StatusOr<Packet> ReceivePacket(int socket) {
-  std::vector<uint8_t> buffer(kHeaderBytes + kInlineBodyBytes);
+  // Into the memory that it stays in, which nobody has to clear first.
+  std::array<uint8_t, kHeaderBytes> head;
+  const std::shared_ptr<void> memory(::aligned_alloc(kDataAlignment, kInlineBodyBytes), ::free);
+  if (memory == nullptr) return ErrnoToStatus(ENOMEM, "receiving a packet");
   alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxDescriptors * sizeof(int))> control;
-  iovec part{buffer.data(), buffer.size()};
+  iovec parts[] = {{head.data(), head.size()}, {memory.get(), kInlineBodyBytes}};
   msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   ssize_t received;
@@ -234,17 +235,18 @@ absl::StatusOr<Packet> ReceivePacket(int socket) {
   if (received == 0) return Gone();
   if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return Broken("longer than any packet");
 
-  const ByteSpan datagram(buffer.data(), static_cast<size_t>(received));
-  SCONCE_ASSIGN_OR_RETURN(const DecodedHeader header, DecodeHeader(datagram));
+  const auto total = static_cast<size_t>(received);
+  SCONCE_ASSIGN_OR_RETURN(const DecodedHeader header,
+                          DecodeHeader(ByteSpan(head.data(), std::min(total, kHeaderBytes))));
   packet.type = header.type;
   packet.id = header.id;
   if (packet.files.size() != header.descriptors) return Broken("other descriptors than it says");
-  const ByteSpan rest = datagram.subspan(kHeaderBytes);
+  const size_t rest = total - kHeaderBytes;
   if (header.flags != kFlagMemfd) {
-    if (rest.size() != header.body_bytes) return Broken("its body has another size than it says");
-    SCONCE_ASSIGN_OR_RETURN(packet.body, PacketReader::FromDatagram(rest));
+    if (rest != header.body_bytes) return Broken("its body has another size than it says");
+    packet.body = PacketReader::Inline(memory, rest);
   } else {
-    if (!rest.empty() || packet.files.empty()) return Broken("its body is missing");
+    if (rest != 0 || packet.files.empty()) return Broken("its body is missing");
     SCONCE_ASSIGN_OR_RETURN(packet.body,
                             PacketReader::FromMemfd(packet.files.back().get(), static_cast<size_t>(header.body_bytes)));
     packet.files.pop_back();
