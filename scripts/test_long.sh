@@ -11,6 +11,7 @@ scripts/setup.sh --with build --with torch --with test --with fuzz --with lint -
 tsan() { scripts/build.sh tsan && run_ctest build-tsan -LE lint; }
 clang() { scripts/build.sh clang && run_ctest build-clang -L 'unit|contract|integration'; }
 kills() { scripts/build.sh release && SCONCE_KILLS=1000 SCONCE_FULL_DISKS=1000 run_ctest build -L crash --verbose --timeout 7200; }
+cycles() { SCONCE_MODEL_CYCLES=200 run_ctest build -R e2e_isolation --timeout 7200; }
 boundaries() { SCONCE_EVERY_BOUNDARY=1 run_ctest build -R 'power_loss' --timeout 7200; }
 # Files that we wrote, judged by that release's PyTorch with weights_only=True; says so where the fixtures for it are missing.
 judged() { tests/python/judge_in_root.sh "$1" || [[ $? = 77 ]]; }
@@ -25,6 +26,7 @@ stage "make test" scripts/test.sh
 stage "storage under TSan" tsan
 stage "clang with -Wthread-safety, its tests" clang
 stage "kill -9 and a full disk a thousand times" kills
+stage "models loaded and unloaded 200 times" cycles
 stage "power loss and failing disks at every operation" boundaries
 stage "10 minutes of each fuzzer" scripts/fuzz.sh --seconds 600
 stage "the Dockerfile's stages in a Debian root" tests/docker/run_in_root.py build runtime
