@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/hooked_file_system.h"
 #include "tests/support/parallel_boundaries.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -196,6 +197,31 @@ TEST(CatalogPowerLossTest, AfterAFailedOperationTheCatalogGoesOnOrAsksForARestar
     FailEverywhere(buffer, EIO, Reason::IO_ERROR, Loss::kUnsynced);
     FailEverywhere(buffer, ENOSPC, Reason::DISK_FULL, Loss::kTornBytes);
   }
+}
+
+// RocksDB 7.8 ends the process when it cannot tell whether there are archived logs.
+TEST(CatalogPowerLossTest, ADiskThatFailsUnderACheckpointIsAnErrorNotACrash) {
+  const TempDir dir;
+  FaultFileSystem faulty(dir.path());
+  HookedFileSystem files(faulty);
+  bool copying = false;
+  files.SetHook([&](HookedFileSystem::Operation operation, const std::string& path) {
+    if (!copying || operation != HookedFileSystem::Operation::kOpenRead || path != dir / "catalog/archive") return;
+    faulty.CutPowerAt(1);
+    EXPECT_FALSE(faulty.SyncDirectory(dir.path()).ok());
+  });
+  ASSERT_OK(files.CreateDirectories(dir / "catalog"));
+  RocksDbOptions options;
+  options.file_system = &files;
+  options.min_free_bytes = 0;
+  options.resume_timeout = absl::ZeroDuration();
+  ASSERT_OK_AND_ASSIGN(const auto catalog, RocksDbCatalog::Open(dir / "catalog", options));
+  ChangeSet change;
+  change.puts = {{"x", "1"}};
+  ASSERT_OK(catalog->Apply(change));
+  copying = true;
+  EXPECT_THAT(catalog->Checkpoint(dir / "copy"), FailsWith(Reason::IO_ERROR));
+  EXPECT_TRUE(faulty.power_is_off());
 }
 
 }  // namespace
