@@ -130,6 +130,9 @@ absl::StatusOr<CollectReport> Collector::Pass(const Pace& pace) {
   SCONCE_RETURN_IF_ERROR(request_sweeper_.Run(stop_, report));
   SCONCE_RETURN_IF_ERROR(log_trimmer_.Run(stop_, report));
   store_.integrity.Refresh(*store_.catalog);
+  // Counts what nobody may have asked for yet: until then the catalog cannot forget its state of the start. Why it
+  // could not be counted hears who asks.
+  store_.totals.Get().IgnoreError();
   if (blob_sweeper_.TakeChanged()) compactor_.SetChanged();
   SCONCE_RETURN_IF_ERROR(blob_sorter_.Run(stop_, pace));
   if (blob_sorter_.ended()) {

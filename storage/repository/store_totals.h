@@ -23,8 +23,8 @@ class StoreTotals {
   // A change that was applied. A run's record is only ever changed under the condition that it is as it was, so that
   // the change says by itself what it adds.
   void Note(const catalog::ChangeSet& change);
-  // The first call reads the record of every run there was at the start, and lets go of that state of the catalog;
-  // later ones read nothing. CATALOG_CORRUPT, IO_ERROR: nothing is counted yet, the next call tries again.
+  // The first call (the collector's, if nobody was earlier) reads the record of every run there was at the start, and
+  // lets go of that state of the catalog; later ones read nothing. CATALOG_CORRUPT, IO_ERROR: nothing is counted yet, the next call tries again.
   absl::StatusOr<Totals> Get();
 
  private:
