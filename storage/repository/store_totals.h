@@ -24,7 +24,8 @@ class StoreTotals {
   // the change says by itself what it adds.
   void Note(const catalog::ChangeSet& change);
   // The first call (the collector's, if nobody was earlier) reads the record of every run there was at the start, and
-  // lets go of that state of the catalog; later ones read nothing. CATALOG_CORRUPT, IO_ERROR: nothing is counted yet, the next call tries again.
+  // lets go of that state of the catalog; later ones read nothing. CATALOG_CORRUPT, IO_ERROR: nothing is counted yet,
+  // the next call tries again.
   absl::StatusOr<Totals> Get();
 
  private:
