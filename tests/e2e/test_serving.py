@@ -134,10 +134,12 @@ def test_requests_of_one_shape_run_together_and_others_do_not(scale, model):
 
 def test_a_full_queue_turns_away_at_once_and_a_timeout_is_kept(scale, model):
     model(batching={"max_batch_size": 64, "max_queue_delay": FOREVER, "max_queue_size": 2})
-    waiting = [scale.inference.ModelInfer.future(request(model.name), timeout=60) for _ in range(2)]
+    wait = lambda: scale.inference.ModelInfer.future(request(model.name), timeout=120)  # noqa: E731
+    waiting = [wait(), wait()]
 
     def overloaded():
-        """Until both wait, this one may be among those that do."""
+        """Until both wait, this one may be among those that do, and one of the two be turned away for it."""
+        waiting[:] = [wait() if call.done() else call for call in waiting]
         try:
             ask(scale, model.name, parameters={"timeout": 20_000})
         except grpc.RpcError as error:

@@ -208,8 +208,8 @@ def test_watching_best_and_an_alias(run, save):
     run.set_alias("stable", 1)
     assert stable.next() == 1
     run.delete_alias("stable")
-    run.set_alias("stable", 1)
-    assert stable.next() == 1
+    run.set_alias("stable", 2)  # what comes and goes before the watch looks is not seen, so it would miss 1
+    assert stable.next() == 2
     run.delete(3)
     assert best.next() == 1
 
