@@ -235,7 +235,7 @@ def in_a_process_of_its_own(server, body, calls=True):
 
 
 class TestProcesses:
-    def test_a_fork_has_a_channel_of_its_own(self, server):
+    def test_a_fork_has_a_channel_of_its_own(self, server, forks):
         """As in a DataLoader's workers; parent and child go on using the same client. Where gRPC cannot do that, the child is told."""
         in_a_process_of_its_own(
             server,
@@ -257,7 +257,7 @@ class TestProcesses:
     def test_a_fork_before_the_first_call(self, server):
         in_a_process_of_its_own(server, """assert in_a_fork(lambda: list(client.runs("nothing"))) == 0""", calls=False)
 
-    def test_a_fork_while_another_thread_makes_the_channel(self, server):
+    def test_a_fork_while_another_thread_makes_the_channel(self, server, forks):
         in_a_process_of_its_own(
             server,
             """
@@ -267,7 +267,7 @@ class TestProcesses:
             """,
         )
 
-    def test_a_fork_while_a_call_is_under_way(self, server):
+    def test_a_fork_while_a_call_is_under_way(self, server, forks):
         """The child keeps away from gRPC, for its parent would crash; the parent and its watch go on."""
         bulk.manifest_of(server)  # makes the run
         in_a_process_of_its_own(

@@ -168,7 +168,11 @@ def test_an_error_of_the_block_is_not_hidden_by_that_of_a_save(server, run_name)
 def process(code, target, run_name):
     program = f"import sys\nsys.path.insert(0, {str(SOURCE / 'client/python')!r})\nimport torch, sconce\n" + code
     command = [sys.executable, "-W", "ignore", "-c", program, target, run_name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(120, started.kill)  # a process that hangs fails its test, and not all of them
+    watchdog.daemon = True
+    watchdog.start()
+    return started
 
 
 SAVES_AND_ENDS = """
@@ -205,7 +209,7 @@ if {seen}: future.exception()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_leaves_the_save_with_the_parent(run, run_name, gate):
+def test_a_fork_leaves_the_save_with_the_parent(run, run_name, gate, forks):
     code = """
 import os
 client = sconce.connect(sys.argv[1])

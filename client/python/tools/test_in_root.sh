@@ -33,7 +33,7 @@ for program in sconced sconce; do
   chmod +x "$folder/build/bin/$program"
 done
 packages="python3-torch python3-numpy python3-grpcio python3-protobuf python3-xxhash python3-pytest python3-tqdm python3-setuptools python3-wheel
-  protobuf-compiler openssl python3-venv python3-pip"
+  protobuf-compiler libprotobuf-dev openssl python3-venv python3-pip"
 cp /etc/ssl/certs/ca-certificates.crt "$folder/authorities.pem"  # that this machine trusts, and the root need not know
 # shellcheck disable=SC2016
 # A mount namespace of its own, so that several of these may run at once.
