@@ -17,7 +17,6 @@ declare -A groups=(
          python3-xxhash python3-tqdm python3-setuptools python3-wheel python3-venv mypy openssl"
   [fuzz]="clang-14|clang libclang-rt-14-dev|libclang-rt-dev"
   [bench]="libbenchmark-dev"
-  [bench]="libbenchmark-dev"
   [lint]="clang-format-14|clang-format"
   [roots]="debootstrap ca-certificates python3-venv"
 )
