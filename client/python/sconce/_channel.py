@@ -7,6 +7,7 @@ own, and never touches its parent's, not even to close it. gRPC sets limits to t
   crashes (seen with 1.51).
 * Older releases prepare for a fork by joining a thread that may wait for the fork to be over: the parent then hangs (seen with 1.51, soon after a call,
   on a busy machine; never with 1.85). There the preparation is turned off, unless GRPC_ENABLE_FORK_SUPPORT says otherwise; without it a child hangs.
+  It does not help the 1.51 of Debian 13 and testing: that one hangs at any fork after a call, in programs without this package too.
 
 A parent that hangs is worse than a child that must be spawned. So where a child cannot use gRPC it is told so.
 """
