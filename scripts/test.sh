@@ -11,7 +11,7 @@ kills() { run_ctest build -L crash --verbose; }
 # The end-to-end tests again, but not those that take long and have nothing to do with LibTorch, nor those of the Python client, which ran against the release
 # build; those of inference say they are skipped.
 no_torch() { scripts/build.sh no-torch && run_ctest build-no-torch -LE 'crash|lint|python_client' -E 'e2e_(large|examples|round_trip|judge)'; }
-asan() { scripts/build.sh asan && run_ctest build-asan -LE lint; }
+asan() { scripts/build.sh asan && run_ctest build-asan -LE 'lint|python_client'; }
 
 stage "lint" scripts/lint.sh
 stage "release build, all tests but the kills" release
