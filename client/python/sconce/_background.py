@@ -95,6 +95,7 @@ class Background:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._current: Optional[SaveFuture] = None
+        self._may_begin: Optional[threading.Event] = None
         _all.add(self)
 
     @contextlib.contextmanager
@@ -102,14 +103,26 @@ class Background:
         """Nobody else starts a save meanwhile, and the one before is over. Raises what that failed with, if nobody knows yet."""
         with self._turn:
             self._settle(None)
-            yield
+            try:
+                yield
+            finally:
+                if self._may_begin is not None:
+                    self._may_begin.set()
+                    self._may_begin = None
 
     def start(self, description: str, work: Work) -> SaveFuture:
-        """Does the work on a thread of its own. To be called in one's turn()."""
+        """Does the work on a thread of its own. To be called in one's turn(), at whose end it begins: it would take the interpreter's lock from a caller that has
+        yet to return, and who is kept by that for milliseconds."""
         future = SaveFuture(description)
         _watch_the_end()
-        threading.Thread(target=future._run, args=(work,), name="sconce-save", daemon=False).start()
-        self._current = future
+        may_begin = threading.Event()
+
+        def run() -> None:
+            may_begin.wait()
+            future._run(work)
+
+        threading.Thread(target=run, name="sconce-save", daemon=False).start()
+        self._current, self._may_begin = future, may_begin
         return future
 
     def wait(self, timeout: Optional[float] = None) -> None:
@@ -140,6 +153,7 @@ class Background:
         """In a child of a fork: the parent saves."""
         self._turn = threading.Lock()
         self._current = None
+        self._may_begin = None
 
 
 _all: "weakref.WeakSet[Background]" = weakref.WeakSet()

@@ -25,7 +25,7 @@ from sconce._manifest import encode
 from sconce._manifest_rules import value_key
 from sconce._nodes import INLINE_BYTES, MAX_RECORDS, Kind, Manifest, Node, Value, collector_paused, segment_of_key
 
-__all__ = ["Captured", "Storages", "capture"]
+__all__ = ["PLAIN_KEYS", "Captured", "Storages", "capture", "capture_into", "numpy_dtype_is_stored"]
 
 _MAX_SHOWN = 20  # offenders that an error names
 _MAX_KEY_BYTES = 1 << 20  # of a tuple that is a key or in a set
@@ -39,6 +39,11 @@ class Storages(Sequence[memoryview]):
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
+
+    @property
+    def sizes(self) -> List[int]:
+        """Of each, in bytes; without making copies."""
+        return [source.nbytes for source in self.sources]
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -74,7 +79,16 @@ def capture(obj: Any, *, keep_whole_storages: bool = False) -> Captured:
     """What `torch.save(obj)` would write. Of a storage that is seen only in part just the range is kept that the tensors together see (they
     still share it), unless `keep_whole_storages`. InvalidArgumentError names what cannot be stored."""
     with collector_paused():
-        return _Capturer(keep_whole_storages).run(obj)
+        return capture_into(StorageTable(keep_whole_storages), obj)
+
+
+def capture_into(table: StorageTable, obj: Any) -> Captured:
+    """The same with a table of one's own for what becomes of storages. Leaves Python's collector as it is."""
+    capturer = _Capturer(table)
+    try:
+        return capturer.run(obj)
+    finally:
+        capturer.let_go()
 
 
 class _Ready(NamedTuple):
@@ -99,19 +113,19 @@ class _Frame:
 
 _OPEN = -1  # in `memo`: being made
 _DICTS = (Kind.DICT, Kind.ORDERED_DICT, Kind.COUNTER)
-_PLAIN_KEYS = frozenset([str, int, float, bool, bytes, complex, type(None)])
+PLAIN_KEYS = frozenset([str, int, float, bool, bytes, complex, type(None)])
 _Handler = Callable[["_Capturer", Any], Optional[int]]
 
 
 class _Capturer:
     """Walks depth first with a stack of its own. A visit gives the value its node, or opens a frame for it and gives None."""
 
-    def __init__(self, keep_whole_storages: bool) -> None:
+    def __init__(self, table: StorageTable) -> None:
         self.nodes: List[Node] = []
         self.memo: Dict[int, int] = {}  # id of what is an object of its own: its node
         self.kept: List[Any] = []  # so that no id is given out twice
         self.frames: List[_Frame] = []
-        self.table = StorageTable(keep_whole_storages)
+        self.table = table
         self.offenders: List[Tuple[str, str]] = []
         self.more_offenders = 0
         self.handlers: Dict[type, _Handler] = dict(_HANDLERS)
@@ -137,6 +151,11 @@ class _Capturer:
         storages, sources = self.table.finish()
         manifest = encode(Manifest(self.nodes, self.table.views, storages))
         return Captured(manifest, Storages(sources))
+
+    def let_go(self) -> None:
+        """Its handlers refer to it: without this the object and its bytes would stay until the next collection of cycles."""
+        self.handlers.clear()
+        self.tensors = None
 
     def visit(self, value: Any) -> Optional[int]:
         kind = type(value)
@@ -295,7 +314,7 @@ class _Capturer:
     def close_dict(self, frame: _Frame) -> None:
         for position in range(0, len(frame.todo) - 1, 2):
             key = frame.todo[position]
-            if type(key) not in _PLAIN_KEYS and value_key(self.nodes, frame.done[position], _MAX_KEY_BYTES) is None:
+            if type(key) not in PLAIN_KEYS and value_key(self.nodes, frame.done[position], _MAX_KEY_BYTES) is None:
                 del frame.done[position:]
                 self.refuse(key, "cannot be a key; use a str, a number or a tuple of them" + _advice_on_key(key))
                 frame.done.extend([0] * (len(frame.todo) - position))
@@ -358,9 +377,7 @@ class _Capturer:
         dtype = value.dtype
         text = dtype.str
         node = self.numpy_dtypes.get(text)
-        if dtype.names is not None or dtype.subdtype is not None or dtype.hasobject or numpy_item_bytes(text) != dtype.itemsize:
-            return None
-        if dtype.kind == "V" and sys.modules["numpy"].dtype(text) != dtype:  # an extension's, such as bfloat16
+        if not numpy_dtype_is_stored(dtype):
             return None
         if node is None:
             node = self.numpy_dtypes[text] = self.add(Kind.STR, text)
@@ -409,6 +426,14 @@ _HANDLERS: Dict[type, _Handler] = {
     collections.OrderedDict: _Capturer.take_dict,
     collections.Counter: _Capturer.take_dict,
 }
+
+def numpy_dtype_is_stored(dtype: Any) -> bool:
+    """Whether arrays and scalars of a dtype of numpy's are stored."""
+    text = dtype.str
+    if dtype.names is not None or dtype.subdtype is not None or dtype.hasobject or numpy_item_bytes(text) != dtype.itemsize:
+        return False
+    return bool(dtype.kind != "V" or sys.modules["numpy"].dtype(text) == dtype)  # an extension's, such as bfloat16, is not
+
 
 _ADVICE_ON_NUMPY = "only numbers, str, bytes, void and dates of numpy are stored; save a structured or object array as lists, or one array for each field"
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Tuple
 
 from sconce._nodes import DTYPES, NO_INDEX, PACKED, Storage, TensorView, is_meta_device, view_end_bytes
 
-__all__ = ["Source", "StorageTable", "bytes_of"]
+__all__ = ["HeldSource", "Source", "StorageTable", "bytes_of"]
 
 
 class Source:
@@ -37,6 +37,19 @@ class Source:
         """The live bytes, or where they are not in the host's memory, a copy of them."""
         tensor = self.tensor
         return memoryview(self.storage if tensor is None else tensor.cpu().numpy()).toreadonly()
+
+
+class HeldSource(Source):
+    """Bytes that were copied: of a snapshot."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: memoryview) -> None:
+        super().__init__(None, 0, len(view), True)
+        self.view = view
+
+    def host_bytes(self) -> memoryview:
+        return self.view
 
 
 def bytes_of(storage: Any, first: int, size: int) -> Any:
@@ -76,10 +89,18 @@ class StorageTable:
         index = self.by_identity.get(storage._cdata)
         if index is None:
             index = self.by_identity[storage._cdata] = len(self.entries)
-            self.entries.append(_Entry(storage, device, storage.nbytes(), self.keep_whole))
+            self.entries.append(_Entry(storage, device, self.nbytes_of(storage), self.keep_whole))
         if whole:
             self.entries[index].whole = True
         return index
+
+    def nbytes_of(self, storage: Any) -> int:
+        """How large a storage of PyTorch's is."""
+        return int(storage.nbytes())
+
+    def source_of(self, storage: Any, first: int, nbytes: int, is_host: bool) -> Source:
+        """Where the bytes of a part of a storage of PyTorch's are."""
+        return Source(storage, first, nbytes, is_host)
 
     def add_view(self, view: TensorView) -> int:
         self.views.append(view)
@@ -116,16 +137,19 @@ class StorageTable:
                 view.offset = max(view.offset - first_of[view.storage] // DTYPES[view.dtype].size, 0)
         return storages, sources
 
-    @staticmethod
-    def _storage(entry: _Entry, first: int, end: int, sources: List[Source]) -> Storage:
+    def _storage(self, entry: _Entry, first: int, end: int, sources: List[Source]) -> Storage:
         storage = Storage(end - first, entry.device)
         if end <= first or is_meta_device(entry.device):
             return storage
-        is_host = entry.device == "cpu" or not hasattr(entry.storage, "device") or entry.storage.device.type == "cpu"
+        if not hasattr(entry.storage, "data_ptr"):
+            sources.append(Source(entry.storage, first, end - first, True))
+            return storage
+        is_host = entry.device == "cpu" or entry.storage.device.type == "cpu"
+        source = self.source_of(entry.storage, first, end - first, is_host)
         if storage.is_bulk:
-            sources.append(Source(entry.storage, first, end - first, is_host))
-        elif is_host:
-            storage.inline_bytes = ctypes.string_at(entry.storage.data_ptr() + first, end - first)
+            sources.append(source)
+        elif type(source) is Source and is_host:
+            storage.inline_bytes = ctypes.string_at(source.address, end - first)
         else:
-            storage.inline_bytes = Source(entry.storage, first, end - first, is_host).host_bytes().tobytes()
+            storage.inline_bytes = source.host_bytes().tobytes()
         return storage

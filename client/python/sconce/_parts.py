@@ -104,7 +104,7 @@ class VersionWriter:
         captured = capture(obj)
         if self._upload.checkpoint:
             return  # it is a version since an earlier try
-        sizes = [source.nbytes for source in captured.storages.sources]
+        sizes = captured.storages.sizes
         name = self._upload.name
         with _progress.reporting(self._progress, str(self._ref)) as report:
             try:

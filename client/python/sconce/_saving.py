@@ -50,7 +50,7 @@ def save(connection: Connection, ref: _refs.Ref, obj: Any, about: About, progres
     connection.saves.wait()
     header = about.header(ref.run_name)
     captured = capture(obj)
-    sizes = [source.nbytes for source in captured.storages.sources]
+    sizes = captured.storages.sizes
     with _progress.reporting(progress, str(ref)) as report:
         outcome = _upload.upload(connection, header, captured.manifest_bytes, captured.storages, sizes=sizes, progress=report)
     return finish(connection, ref, outcome, about.aliases)
@@ -58,17 +58,15 @@ def save(connection: Connection, ref: _refs.Ref, obj: Any, about: About, progres
 
 def save_async(connection: Connection, ref: _refs.Ref, obj: Any, about: About, progress: _progress.Wanted) -> SaveFuture:
     """See Run.save_async."""
-    from sconce._snapshot import Snapshot  # pylint: disable=import-outside-toplevel
+    from sconce._snapshot import take_snapshot  # pylint: disable=import-outside-toplevel
 
     header = about.header(ref.run_name)
     with connection.saves.turn():
-        captured = capture(obj)
-        sizes = [source.nbytes for source in captured.storages.sources]
-        snapshot = Snapshot(captured)
-        del captured  # the tensors are the caller's alone again
+        snapshot = take_snapshot(obj)
 
         def work(future: SaveFuture) -> CheckpointInfo:
             with snapshot, _progress.reporting(progress, str(ref)) as report:
+                sizes = snapshot.sizes
 
                 def both(done: int, total: int) -> None:
                     future.report(done, total)

@@ -1,37 +1,43 @@
 """A copy of a checkpoint's bytes, so that training goes on while they are sent.
 
-    snapshot = Snapshot(captured)   # as long as a plain copy takes
-    optimizer.step()                # may write to the tensors from here on
-    ...                             # snapshot.manifest_bytes and snapshot.storages, as of `captured`
-    snapshot.release()              # the memory is used again by the next one
+    snapshot = take_snapshot(state)   # as long as a plain copy takes
+    optimizer.step()                  # may write to the tensors from here on
+    ...                               # snapshot.manifest_bytes and snapshot.storages, as capture(state) had them
+    snapshot.release()                # the memory is used again by the next one
+
+Only the bytes are copied at once. What the checkpoint looks like is found out when it is asked for, on the thread that saves, where the object can be frozen
+(_freeze.py); of other objects, before the copy.
 
 Memory for a whole checkpoint is kept between snapshots: the kernel zeroes and maps new memory page by page, which takes longer than the copy itself.
 """
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, List, Optional, Sequence, Tuple, overload
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, overload
 
 import numpy
 
-from sconce._capture import Captured
-from sconce._capture_storages import Source
+from sconce._capture import Captured, capture, capture_into
+from sconce._capture_storages import HeldSource, Source, StorageTable, bytes_of
+from sconce._freeze import Frozen, FrozenStorage, freeze
 from sconce._nodes import collector_paused
 
-__all__ = ["Snapshot", "drop_pooled_memory"]
+__all__ = ["LateSnapshot", "Snapshot", "drop_pooled_memory", "take_snapshot"]
 
 _ALIGNMENT = 64
 _PIECE_BYTES = 16 << 20  # what one thread copies at a time
-_SMALL_BYTES = 128 << 10  # threads that copy pieces of less than that wait for the interpreter's lock more than for memory
+_SMALL_BYTES = 128 << 10  # giving the interpreter's lock away and waiting for it takes longer than copying so much
+_BATCH = 1024  # small pieces that are copied before others get the lock
 _MAX_THREADS = 4  # more than these do not make memory faster
 _MAX_POOLED = 2  # arenas that wait for the next snapshot
 
-_Piece = Tuple[int, int, int]  # to this address, from that address, so many bytes
+_Piece = Tuple[int, int, int]  # to this place in the arena, from that address, so many bytes
 
 
 class _Pool:
@@ -98,18 +104,48 @@ class Snapshot:
     """
 
     def __init__(self, captured: Captured) -> None:
-        self.manifest_bytes = captured.manifest_bytes
-        sources = captured.storages.sources
-        sizes = [source.nbytes for source in sources]
+        self._manifest_bytes = captured.manifest_bytes
+        self._sizes: Sequence[int] = captured.storages.sizes
+        places = self._take_memory(self._sizes)
+        self._views: Sequence[memoryview] = _Views(self._memory, places, self._sizes)
+        with collector_paused():
+            pieces, elsewhere = [], []
+            for place, source in zip(places, captured.storages.sources):
+                if source.is_host:
+                    pieces.append((place, source.address, source.nbytes))
+                else:
+                    elsewhere.append((place, source))
+            self._copy(pieces, ((place, source.tensor) for place, source in elsewhere))
+
+    def _take_memory(self, sizes: Sequence[int]) -> List[int]:
+        """Takes memory for storages of these sizes. Returns where in it each of them goes."""
         places, size = _places(sizes)
         self._arena: Optional[Any] = _pool.take(size)
         # All views refer to this one array, and so tell by keeping it alive that somebody still looks.
         root = self._arena[:size]
         self._root = weakref.ref(root)
-        self._views: Sequence[memoryview] = _Views(memoryview(root).toreadonly(), places, sizes)
-        del root
-        with collector_paused():
-            _copy(sources, places, self._arena)
+        self._memory = memoryview(root).toreadonly()
+        return places
+
+    def _copy(self, pieces: Sequence[_Piece], elsewhere: Iterable[Tuple[int, Any]]) -> None:
+        """Copies what is in the host's memory, and tensors that are not."""
+        arena = self._arena
+        assert arena is not None
+        _copy_all(pieces, int(arena.ctypes.data))
+        for place, tensor in elsewhere:
+            import torch  # pylint: disable=import-outside-toplevel
+
+            torch.from_numpy(arena[place : place + tensor.shape[0]]).copy_(tensor)
+
+    @property
+    def manifest_bytes(self) -> bytes:
+        """As of Captured."""
+        return self._manifest_bytes
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Of the bulk storages, in bytes."""
+        return self._sizes
 
     @property
     def storages(self) -> Sequence[memoryview]:
@@ -120,6 +156,7 @@ class Snapshot:
         """Makes the memory free for the next snapshot. Memory that somebody still looks at is left to them instead."""
         arena, self._arena = self._arena, None
         self._views = ()
+        self._memory = memoryview(b"")
         if arena is not None and self._root() is None:
             _pool.give_back(arena)
 
@@ -128,6 +165,75 @@ class Snapshot:
 
     def __exit__(self, *_: Any) -> None:
         self.release()
+
+
+class LateSnapshot(Snapshot):
+    """A snapshot of a frozen object. Whoever first asks for something of it waits until the checkpoint is captured: it takes as long as the object is large."""
+
+    def __init__(self, frozen: Frozen) -> None:  # pylint: disable=super-init-not-called
+        storages = frozen.storages.values()
+        places = self._take_memory([max(storage.end - storage.first, 0) for storage in storages])
+        pieces, elsewhere = [], []
+        for place, storage in zip(places, storages):
+            if not storage.is_host:
+                elsewhere.append((place, storage))
+            elif storage.end > storage.first:
+                pieces.append((place, storage.storage.data_ptr() + storage.first, storage.end - storage.first))
+        self._copy(pieces, ((place, bytes_of(each.storage, each.first, each.end - each.first)) for place, each in elsewhere))
+        self._pending: Optional[Tuple[Any, StorageTable]] = (frozen.root, _HeldTable(frozen.storages, places, self._memory))
+
+    def _capture(self) -> None:
+        if self._pending is None:
+            return
+        root, table = self._pending
+        self._pending = None
+        captured = capture_into(table, root)
+        self._manifest_bytes = captured.manifest_bytes
+        self._sizes = captured.storages.sizes
+        self._views = captured.storages
+
+    @property
+    def manifest_bytes(self) -> bytes:
+        self._capture()
+        return self._manifest_bytes
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        self._capture()
+        return self._sizes
+
+    @property
+    def storages(self) -> Sequence[memoryview]:
+        self._capture()
+        return self._views
+
+    def release(self) -> None:
+        self._pending = None
+        super().release()
+
+
+def take_snapshot(obj: Any) -> Snapshot:
+    """A copy of an object's bytes. Errors: those of capture(), before anything is copied."""
+    frozen = freeze(obj)
+    return Snapshot(capture(obj)) if frozen is None else LateSnapshot(frozen)
+
+
+class _HeldTable(StorageTable):
+    """The storages of a frozen object: as large as they were, with the bytes that were copied."""
+
+    def __init__(self, storages: Dict[int, FrozenStorage], places: Sequence[int], memory: memoryview) -> None:
+        super().__init__(keep_whole=False)
+        self._held = {identity: (storage, place) for (identity, storage), place in zip(storages.items(), places)}
+        self._memory = memory
+
+    def nbytes_of(self, storage: Any) -> int:
+        return self._held[storage._cdata][0].nbytes
+
+    def source_of(self, storage: Any, first: int, nbytes: int, is_host: bool) -> Source:
+        held, place = self._held[storage._cdata]
+        assert held.first <= first and first + nbytes <= held.end
+        start = place + first - held.first
+        return HeldSource(self._memory[start : start + nbytes])
 
 
 def _places(sizes: Sequence[int]) -> Tuple[List[int], int]:
@@ -140,43 +246,46 @@ def _places(sizes: Sequence[int]) -> Tuple[List[int], int]:
     return places, end
 
 
-def _copy(sources: Sequence[Source], places: Sequence[int], arena: Any) -> None:
-    base = int(arena.ctypes.data)
-    pieces: List[_Piece] = []
-    total = 0
-    for source, place in zip(sources, places):
-        if not source.is_host:
-            _copy_from_device(source, arena[place : place + source.nbytes])
-            continue
-        address = source.address
-        total += source.nbytes
-        for start in range(0, source.nbytes, _PIECE_BYTES):
-            pieces.append((base + place + start, address + start, min(_PIECE_BYTES, source.nbytes - start)))
+def _copy_all(pieces: Sequence[_Piece], base: int) -> None:
+    """Copies bytes that are at an address to their places behind the base."""
+    small: List[_Piece] = []
+    large: List[_Piece] = []
+    for piece in pieces:
+        (small if piece[2] < _SMALL_BYTES else large).append(piece)
+    _copy_small(small, base)
+    total = sum(size for _, _, size in large)
     threads = min(_MAX_THREADS, os.cpu_count() or 1, total // _PIECE_BYTES)
-    if threads < 2 or total < _SMALL_BYTES * len(pieces):
-        _copy_pieces(pieces)
+    if threads < 2:
+        _copy_large(large, base)
         return
-    # One share of about the same size each: a task for each of many small storages would cost more than copying it.
+    # One share of about the same size each: a task for each piece would cost more than copying it.
     shares: List[List[_Piece]] = [[] for _ in range(threads)]
     done = 0
-    for piece in pieces:
-        shares[done * threads // total].append(piece)
-        done += piece[2]
+    for place, address, size in large:
+        for start in range(0, size, _PIECE_BYTES):
+            count = min(_PIECE_BYTES, size - start)
+            shares[done * threads // total].append((place + start, address + start, count))
+            done += count
     with ThreadPoolExecutor(threads - 1, "sconce-snapshot") as pool:
-        others = [pool.submit(_copy_pieces, share) for share in shares[1:]]
-        _copy_pieces(shares[0])
+        others = [pool.submit(_copy_large, share, base) for share in shares[1:]]
+        _copy_large(shares[0], base)
         for other in others:
             other.result()
 
 
-def _copy_pieces(pieces: Sequence[_Piece]) -> None:
-    memmove = ctypes.memmove  # which does not hold the interpreter's lock
-    for target, source, size in pieces:
-        memmove(target, source, size)
+# The same function twice: with and without giving the interpreter's lock away.
+_memmove_unlocked: Any = ctypes.memmove
+_memmove_locked = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
+    ctypes.cast(_memmove_unlocked, ctypes.c_void_p).value or 0
+)
 
 
-def _copy_from_device(source: Source, target: Any) -> None:
-    """From another device: straight into the arena."""
-    import torch  # pylint: disable=import-outside-toplevel
+def _copy_small(pieces: Sequence[_Piece], base: int) -> None:
+    for start in range(0, len(pieces), _BATCH):
+        places, addresses, sizes = zip(*pieces[start : start + _BATCH])
+        collections.deque(map(_memmove_locked, map(base.__add__, places), addresses, sizes), maxlen=0)
 
-    torch.from_numpy(target).copy_(source.tensor)
+
+def _copy_large(pieces: Sequence[_Piece], base: int) -> None:
+    for place, address, size in pieces:
+        _memmove_unlocked(base + place, address, size)

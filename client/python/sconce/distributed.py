@@ -176,7 +176,7 @@ class SconceWriter(StorageWriter):  # type: ignore[misc]
         connection = connection_of(self._the_run())
         try:
             captured = capture(tree.root)
-            sizes = [source.nbytes for source in captured.storages.sources]
+            sizes = captured.storages.sizes
             with _progress.reporting(self._progress, str(ref_of(self._the_run()))) as report:
                 _upload.upload_part(connection, upload, number, captured.manifest_bytes, captured.storages, sizes=sizes, progress=report)
         except BaseException:

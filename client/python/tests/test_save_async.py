@@ -10,6 +10,7 @@ import pytest
 import sconce
 from between import Between
 from conftest import SOURCE
+from sconce._background import Background
 
 torch = pytest.importorskip("torch")
 
@@ -150,6 +151,24 @@ def test_what_cannot_be_stored_is_told_at_once(run):
     with pytest.raises(sconce.InvalidArgumentError, match="alias"):
         run.save_async({}, aliases=["latest"])
     run.wait()
+
+
+def test_the_caller_is_not_kept_by_the_thread_that_saves():
+    """Which begins when the caller leaves: it would take the interpreter's lock from it."""
+    background, begun = Background(), threading.Event()
+    with background.turn():
+        future = background.start("a test", lambda _: begun.set())
+        assert not begun.wait(0.2) and not future.done()
+    assert begun.wait(60) and future.result(60) is None
+
+
+def test_a_caller_that_fails_after_its_start_lets_it_begin():
+    background = Background()
+    with pytest.raises(ZeroDivisionError):
+        with background.turn():
+            future = background.start("a test", lambda _: 1)
+            raise ZeroDivisionError
+    assert future.result(60) == 1
 
 
 def test_an_error_of_the_block_is_not_hidden_by_that_of_a_save(server, run_name):

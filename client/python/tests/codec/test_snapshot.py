@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from codec_judge import described, restored  # noqa: E402
 from sconce import _snapshot  # noqa: E402
 from sconce._capture import Captured, capture  # noqa: E402
-from sconce._snapshot import Snapshot, drop_pooled_memory  # noqa: E402
+from sconce._snapshot import Snapshot, drop_pooled_memory, take_snapshot  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +37,9 @@ def test_it_is_the_object_as_it_was():
         assert described(values(snapshot)) == expected
 
 
+@pytest.mark.parametrize("make", [lambda value: Snapshot(capture(value)), take_snapshot], ids=["captured", "late"])
 @pytest.mark.parametrize("sizes", [[1 << 20] * 40, [300] * 3000, [40 << 20, 5, 1 << 22]], ids=["medium", "small", "large"])
-def test_in_place_steps_never_leak_into_it(sizes):
+def test_in_place_steps_never_leak_into_it(sizes, make):
     """An optimizer that writes all the time but between two signals: each snapshot must be of one step, whole."""
     tensors = [torch.zeros(size // 4 + 300, dtype=torch.int32) for size in sizes]
     stop, taken, go_on = threading.Event(), threading.Event(), threading.Event()
@@ -61,7 +62,7 @@ def test_in_place_steps_never_leak_into_it(sizes):
             taken.wait()
             taken.clear()
             step = int(tensors[0][0])
-            snapshot = Snapshot(capture({str(i): tensor for i, tensor in enumerate(tensors)}))
+            snapshot = make({str(i): tensor for i, tensor in enumerate(tensors)})
             go_on.set()  # the next step writes to every tensor while the snapshot is read
             for number, storage in enumerate(snapshot.storages):
                 read = numpy.frombuffer(storage, "<i4")
@@ -76,14 +77,15 @@ def test_in_place_steps_never_leak_into_it(sizes):
     assert not failures
 
 
-def test_memory_is_used_again():
-    captured = capture(torch.ones(100_000))
-    first = Snapshot(captured)
+@pytest.mark.parametrize("make", [lambda value: Snapshot(capture(value)), take_snapshot], ids=["captured", "late"])
+def test_memory_is_used_again(make):
+    value = torch.ones(100_000)
+    first = make(value)
     address = numpy.frombuffer(first.storages[0], numpy.uint8).ctypes.data
     first.release()
     assert not first.storages
-    second = Snapshot(captured)
-    third = Snapshot(captured)
+    second = make(value)
+    third = make(value)
     assert numpy.frombuffer(second.storages[0], numpy.uint8).ctypes.data == address
     assert numpy.frombuffer(third.storages[0], numpy.uint8).ctypes.data != address
     second.release()
