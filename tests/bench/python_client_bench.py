@@ -1,13 +1,15 @@
 #!/usr/bin/python3
 """The Python package beside PyTorch's own functions for the same tensors, in turns: run.save against torch.save and fsync, run.load against torch.load,
-run.load_into against torch.load and load_state_dict, and how long run.save_async keeps its caller against a plain copy of the same bytes.
+run.load_into against torch.load and load_state_dict, and how long run.save_async keeps its caller against plain copies of the same state: its tree with
+clone() of each tensor, copy.deepcopy(), and copy_() into tensors that are there already.
 
-    python_client_bench.py [--rounds N]          with the server of SCONCE_BIN_DIR (default: build/bin)
+    python_client_bench.py [--rounds N] [--only stall]          with the server of SCONCE_BIN_DIR (default: build/bin)
 
 Server, client and file are on this machine ($TMPDIR). Medians and the spread in milliseconds; the ratio is the median of the rounds' own ratios.
 """
 
 import argparse
+import copy
 import os
 import pathlib
 import statistics
@@ -46,28 +48,75 @@ def row(what, ours, theirs):
 
 
 def in_turns(rounds, ours, theirs, prepare=lambda: None):
-    """Times of both, one after the other; the first round warms up and is not counted."""
+    """Times of both, one after the other; the first two rounds warm up and are not counted."""
     pairs = []
-    for number in range(rounds + 1):
+    for number in range(rounds + 2):
         prepare()
         first, second = (ours, theirs) if number % 2 else (theirs, ours)
         times = {first: milliseconds(first), second: milliseconds(second)}
         pairs.append((times[ours], times[theirs]))
-    return zip(*pairs[1:])
+    return zip(*pairs[2:])
+
+
+def tensors_of(state):
+    if isinstance(state, torch.Tensor):
+        return [state]
+    values = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()
+    return [tensor for value in values for tensor in tensors_of(value)]
+
+
+def clones(state):
+    """What one would write: the same tree with copies of the tensors."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: clones(value) for key, value in state.items()}
+    return type(state)(map(clones, state)) if isinstance(state, (list, tuple)) else state
+
+
+def change(state):
+    with torch.no_grad():
+        for tensor in tensors_of(state):
+            tensor.uniform_()
+
+
+def title(state, rounds):
+    tensors = tensors_of(state)
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
+    print(f"\n{total:.0f} MiB in {len(tensors):,} tensors, {rounds} rounds, PyTorch {torch.__version__}\n")
+    print("| | Sconce, ms | PyTorch, ms | ratio |\n|---|---|---|---|")
+
+
+def measure_stall(run, rounds, state):
+    title(state, rounds)
+    tensors = tensors_of(state)
+    held = [torch.empty_like(tensor) for tensor in tensors]
+    copies = []
+
+    def copy_over():
+        with torch.no_grad():
+            for mine, tensor in zip(held, tensors):
+                mine.copy_(tensor)
+
+    def settle():
+        run.wait()
+        copies.clear()
+        change(state)
+
+    def stall():
+        run.save_async(state, progress=False)
+
+    row("stall of run.save_async, a tree of clone()s", *in_turns(rounds, stall, lambda: copies.append(clones(state)), settle))
+    row("stall of run.save_async, copy.deepcopy()", *in_turns(rounds, stall, lambda: copies.append(copy.deepcopy(state)), settle))
+    row("stall of run.save_async, copy_() into tensors that are there", *in_turns(rounds, stall, copy_over, settle))
+    run.wait()
 
 
 def measure(run, folder, rounds, count, size):
     model = Layers(count, size)
     state = model.state_dict()
-    total = count * size * 4 / 2**20
-    print(f"\n{total:.0f} MiB in {count:,} tensors, {rounds} rounds, PyTorch {torch.__version__}\n")
-    print("| | Sconce, ms | PyTorch, ms | ratio |\n|---|---|---|---|")
+    title(state, rounds)
     path = folder / "file.pt"
-
-    def change():
-        with torch.no_grad():
-            for tensor in state.values():
-                tensor.uniform_()
 
     def torch_save():
         with open(path, "wb") as file:
@@ -78,45 +127,56 @@ def measure(run, folder, rounds, count, size):
     def torch_load_into():
         model.load_state_dict(torch.load(path))
 
-    held = {key: torch.empty_like(value) for key, value in state.items()}
-
-    def copy():
-        for key, value in state.items():
-            held[key].copy_(value)
-
-    copies = []
-
-    def clone():
-        copies[:] = [{key: value.clone() for key, value in state.items()}]
-
-    def stall():
-        run.save_async(state)
-
-    def settle():
-        run.wait()
-        copies.clear()
-        change()
-
-    row("save what is new: run.save, torch.save + fsync", *in_turns(rounds, lambda: run.save(state), torch_save, change))
+    row("save what is new: run.save, torch.save + fsync", *in_turns(rounds, lambda: run.save(state), torch_save, lambda: change(state)))
     row("save what is there already", *in_turns(rounds, lambda: run.save(state), torch_save))
     row("run.load, torch.load", *in_turns(rounds, run.load, lambda: torch.load(path)))
     row("run.load_into, torch.load + load_state_dict", *in_turns(rounds, lambda: run.load_into(model), torch_load_into))
-    row("stall of run.save_async, a copy into memory that is there", *in_turns(rounds, stall, copy, settle))
-    row("stall of run.save_async, clone() of all tensors", *in_turns(rounds, stall, clone, settle))
-    run.wait()
+
+
+def resnet50_training():
+    """Model and AdamW's state after a step, with the shapes of a ResNet-50: 161 parameters, 106 buffers, and three tensors of the optimizer for each parameter."""
+    model = torch.nn.ParameterList([torch.nn.Parameter(torch.rand(shape)) for shape in resnet50_shapes()])
+    for number, parameter in enumerate(parameter for parameter in model if parameter.dim() == 4):
+        for name in ("running_mean", "running_var"):
+            model.register_buffer(f"{name}_{number}", torch.rand(parameter.shape[0]))
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.rand_like(parameter)
+    optimizer.step()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3, "step": 1000}
+
+
+def resnet50_shapes():
+    def convolution(outputs, inputs, size):
+        return [(outputs, inputs, size, size), (outputs,), (outputs,)]  # with what its batch norm has
+
+    shapes, inputs = convolution(64, 3, 7), 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            shapes += convolution(width, inputs, 1) + convolution(width, width, 3) + convolution(4 * width, width, 1)
+            if block == 0:
+                shapes += convolution(4 * width, inputs, 1)
+            inputs = 4 * width
+    return shapes + [(1000, inputs), (1000,)]
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", choices=["stall", "moves"], help="only the stall of save_async, or only what moves bytes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sconce-bench-") as folder:
         server = sconced.Server(pathlib.Path(folder) / "data").start()
         try:
             os.environ["SCONCE_DISABLE_PROGRESS_BARS"] = "1"
             with sconce.connect(server.target) as client:
-                measure(client.run("large"), pathlib.Path(folder), options.rounds, 64, 1 << 20)
-                measure(client.run("small"), pathlib.Path(folder), options.rounds, 2000, 5000)
+                if options.only != "moves":
+                    measure_stall(client.run("stall-large"), options.rounds, {f"layer.{n}": torch.rand(1 << 20) for n in range(64)})
+                    measure_stall(client.run("stall-resnet50"), options.rounds, resnet50_training())
+                    measure_stall(client.run("stall-small"), options.rounds, {f"layer.{n}": torch.rand(5000) for n in range(2000)})
+                if options.only != "stall":
+                    measure(client.run("large"), pathlib.Path(folder), options.rounds, 64, 1 << 20)
+                    measure(client.run("small"), pathlib.Path(folder), options.rounds, 2000, 5000)
         finally:
             server.stop()
 

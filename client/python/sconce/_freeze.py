@@ -91,18 +91,7 @@ class _Freezer:
             self._add_torch(torch)
 
     def freeze(self, value: Any) -> Any:
-        try:
-            copier = self.copiers[type(value)]
-        except KeyError:
-            copier = self._unknown(type(value))
-        if copier is None:  # it cannot change
-            return value
-        known = self.memo.get(id(value))
-        if known is not None:
-            return known
-        copy = self.memo[id(value)] = copier(value)
-        self.kept.append(value)
-        return copy
+        return self._all((value,))[0]
 
     def _unknown(self, kind: type) -> _Copier:
         numpy = sys.modules.get("numpy")
@@ -124,8 +113,23 @@ class _Freezer:
         self.nodes += len(values) + 1
         if self.depth > _MAX_DEPTH or self.nodes > _MAX_NODES:
             raise _Thorough
-        freeze = self.freeze
-        copies = [freeze(value) for value in values]
+        # Here all the time goes that does not go into copying bytes.
+        copiers, memo, keep = self.copiers, self.memo, self.kept.append
+        copies = []
+        for value in values:
+            try:
+                copier = copiers[type(value)]
+            except KeyError:
+                copier = self._unknown(type(value))
+            if copier is not None:
+                identity = id(value)
+                known = memo.get(identity)
+                if known is None:
+                    known = memo[identity] = copier(value)
+                    keep(value)
+                copies.append(known)
+            else:  # it cannot change
+                copies.append(value)
         self.depth -= 1
         return copies
 
@@ -185,7 +189,7 @@ class _Freezer:
         from sconce._capture_tensors import untyped_storage_of  # pylint: disable=import-outside-toplevel
 
         self._strided = torch.strided
-        self._dtypes = frozenset(getattr(torch, name, None) for name in DTYPES)
+        self._dtypes = frozenset(getattr(torch, name, None) for name, dtype in DTYPES.items() if dtype.kind != "q")
         self._storage_of = untyped_storage_of
         self._has_names = hasattr(torch.Tensor, "has_names")
         self._make_parameter = torch.nn.Parameter
@@ -207,7 +211,6 @@ class _Freezer:
         if (
             value.__dict__
             or value.layout is not self._strided
-            or value.is_quantized
             or value.is_nested
             or value.dtype not in self._dtypes
             or not (value.is_cpu or value.is_cuda)
@@ -220,11 +223,8 @@ class _Freezer:
         known = self.storages.get(identity)
         if known is None:
             total = storage.nbytes()
-            if size == total:
-                self.storages[identity] = FrozenStorage(storage, total, 0, total, value.is_cpu)
-            else:
-                known = self.storages[identity] = FrozenStorage(storage, total, total, 0, value.is_cpu)
-        if known is not None and known.end - known.first < known.nbytes:
+            known = self.storages[identity] = FrozenStorage(storage, total, *((0, total) if size == total else (total, 0)), value.is_cpu)
+        if known.end - known.first < known.nbytes:
             _see(known, value)
         alias = value.data
         return alias.requires_grad_() if value.requires_grad else alias
