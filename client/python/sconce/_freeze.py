@@ -76,8 +76,8 @@ class _Freezer:
         self.kept: List[Any] = []  # so that no id is given out twice
         self.depth = 0
         self.nodes = 0
-        self.copiers: Dict[type, Optional[_Copier]] = {
-            **dict.fromkeys(PLAIN_KEYS),
+        self.copiers: Dict[Any, Optional[_Copier]] = {
+            **{kind: None for kind in PLAIN_KEYS},
             dict: self._dict,
             list: self._list,
             tuple: self._tuple,
@@ -223,7 +223,8 @@ class _Freezer:
         known = self.storages.get(identity)
         if known is None:
             total = storage.nbytes()
-            known = self.storages[identity] = FrozenStorage(storage, total, *((0, total) if size == total else (total, 0)), value.is_cpu)
+            first, end = (0, total) if size == total else (total, 0)
+            known = self.storages[identity] = FrozenStorage(storage, total, first, end, value.is_cpu)
         if known.end - known.first < known.nbytes:
             _see(known, value)
         alias = value.data

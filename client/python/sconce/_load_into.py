@@ -23,9 +23,10 @@ from sconce import _fetch, _plan, _progress, _refs
 from sconce._connection import Connection
 from sconce._loading import cast
 from sconce._map_location import split
-from sconce._nodes import DTYPES, PACKED, Kind, Manifest, TensorView, collector_paused
+from sconce._nodes import DTYPES, PACKED, Kind, Manifest, TensorView, collector_paused, contiguous_stride
 from sconce._proto import v1
 from sconce._restore import Restorer
+from sconce._restore_tensors import memory_at
 
 # Their _load_from_state_dict does what Module's does, and fills in num_batches_tracked.
 _PLAIN_LOADERS = ("torch.nn.modules.module", "torch.nn.modules.batchnorm", "torch.nn.modules.instancenorm")
@@ -82,7 +83,8 @@ def load_into(
             state.update(part)
             state._metadata.update(getattr(part, "_metadata", {}))
             if target is not None:
-                state.update((key, target.tensors[key].detach()) for key in arrival.settled)
+                # The model's own tensors, of which PyTorch sees that there is nothing to copy; views of them it would copy to where they are.
+                state.update((key, target.tensors[key]) for key in arrival.settled)
     _keep_from_filling_in(state._metadata, made.missing_keys)
     model.load_state_dict(state, strict=False, **options)
     return _plan.IncompatibleKeys(made.missing_keys, made.unexpected_keys)
@@ -123,29 +125,19 @@ class _Target:
         return bool(
             tensor.device.type == "cpu"
             and type(tensor) in (torch.Tensor, torch.nn.Parameter)
-            and str(tensor.dtype) == f"torch.{view.dtype}"
+            and tensor.shape == view.shape
+            and _plan.dtype_name(tensor.dtype) == view.dtype
             and view.dtype not in PACKED
             and not (view.conjugate or view.negative or view.offset or tensor.is_conj() or tensor.is_neg())
-            and tuple(tensor.shape) == view.shape
-            and all(ours == theirs for ours, theirs, extent in zip(tensor.stride(), view.stride, view.shape) if extent > 1)
             and tensor.numel() * tensor.element_size() == size_bytes
-            and _is_dense(view)
+            and _lie_alike(tensor, view)
         )
 
     def memory_of(self, key: str) -> Any:
         """The bytes of a tensor that can be landed on, as a tensor of its own."""
-        tensor = self.tensors[key].detach()
-        size = tensor.element_size()
-        flat = tensor.as_strided((tensor.numel(),), (1,))
-        whole = torch.empty(0, dtype=torch.uint8)
-        whole.set_(_untyped(flat), flat.storage_offset() * size, (flat.numel() * size,), (1,))
-        return torch.from_numpy(whole.numpy())  # whose storage begins where the tensor does
-
-
-def _untyped(tensor: Any) -> Any:
-    from sconce._capture_tensors import untyped_storage_of  # pylint: disable=import-outside-toplevel
-
-    return untyped_storage_of(tensor)
+        tensor = self.tensors[key].data
+        flat = tensor.view(-1) if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,))
+        return torch.from_numpy(flat.view(torch.uint8).numpy())  # whose storage begins where the tensor does
 
 
 def _own_tensors(model: Any) -> Dict[str, Any]:
@@ -188,6 +180,13 @@ def _overlapping(tensors: Mapping[str, Any]) -> List[List[str]]:
         group.append(each[3])
         end = max(end, each[2])
     return [group for group in groups if len(group) > 1]
+
+
+def _lie_alike(tensor: Any, view: TensorView) -> bool:
+    """Whether elements lie side by side, each once, in the order of dimensions that both have."""
+    if tensor.is_contiguous() and view.stride == contiguous_stride(view.shape):
+        return True
+    return all(ours == theirs for ours, theirs, extent in zip(tensor.stride(), view.stride, view.shape) if extent > 1) and _is_dense(view)
 
 
 def _is_dense(view: TensorView) -> bool:
@@ -234,9 +233,14 @@ class _Arrival:
 
     def _land(self, number: int, target: _Target) -> None:
         size = self._restorer.manifest.storages[self._restorer.bulk[number]].size_bytes
-        for key, view in self._lookers[number]:
+        lookers = self._lookers[number]
+        for key, view in lookers:
             if target.can_be_landed_on(key, view, size):
-                self._restorer.use_memory(number, target.memory_of(key))
+                if len(lookers) == 1:
+                    tensor = target.tensors[key].data
+                    self._restorer.use_memory(number, tensor, memory_at(tensor.data_ptr(), size))
+                else:
+                    self._restorer.use_memory(number, target.memory_of(key))
                 self._landed[number] = key
                 return
 

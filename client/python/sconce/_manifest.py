@@ -38,6 +38,7 @@ __all__ = ["DTYPES", "DType", "Kind", "Manifest", "Node", "Storage", "TensorView
 MAGIC = b"SCMANIF"
 VERSION = 1
 _DERIVED, _CHUNK_TABLE = 1, 2
+_NEXT_TENSOR = bytes([Kind.TENSOR, 0])  # a node of the tensor that follows that of the node before
 _REQUIRES_GRAD, _CONJUGATE, _NEGATIVE, _NO_STORAGE, _CONTIGUOUS = 1, 2, 4, 8, 16
 _CHUNK_RECORD_BYTES = 48
 
@@ -156,9 +157,13 @@ class _Decoder:
 
     def varint(self, what: str) -> int:
         data, start = self.data, self.at
-        if start < len(data) and data[start] < 0x80:  # most numbers are small
+        pair = data[start : start + 2]  # most numbers take one or two bytes
+        if pair and pair[0] < 0x80:
             self.at = start + 1
-            return data[start]
+            return pair[0]
+        if len(pair) == 2 and 0 < pair[1] < 0x80:
+            self.at = start + 2
+            return pair[0] & 0x7F | pair[1] << 7
         value = shift = 0
         for at in range(start, min(start + 10, len(data))):
             byte = data[at]
@@ -276,6 +281,20 @@ class _Decoder:
         expected_tensor = 0
         for index in range(count):
             start = self.at
+            # Most nodes are keys and tensors, of which most take the two branches here; what is not as they expect is read, and judged, below.
+            head = data[start : start + 2]
+            if head == _NEXT_TENSOR and expected_tensor < tensors:
+                self.at = start + 2
+                nodes.append(Node(Kind.TENSOR, None, (), expected_tensor))
+                expected_tensor += 1
+                continue
+            if len(head) == 2 and head[0] == Kind.STR and head[1] < 0x80:
+                end = start + 2 + head[1]
+                text = data[start + 2 : end]
+                if end <= len(data) and text.isascii():
+                    self.at = end
+                    nodes.append(Node(Kind.STR, text.decode("ascii")))
+                    continue
             kind = self.byte("node kind")
             if kind >= len(LAYOUTS):
                 self.bad(start, "node kind", f"no kind has number {kind}")
@@ -289,7 +308,10 @@ class _Decoder:
             if has_tensor:
                 node.tensor = self.reference("tensor of a node", expected_tensor, tensors)
                 expected_tensor = node.tensor + 1
-            if children:
+            if 0 < children <= index and data[self.at : self.at + children] == bytes(children):  # the nodes just before, in order: a tree without ties
+                self.at += children
+                node.children = tuple(range(index - children, index))
+            elif children:
                 expected = index - children
                 found = []
                 for _ in range(children):

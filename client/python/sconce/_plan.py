@@ -123,15 +123,25 @@ def key_rules(strip_prefix: Prefixes, add_prefix: str, rename: Renames) -> Any:
 def target_keys(state_dict: Mapping[str, Any]) -> List[Any]:
     """As `sconce.v1.TargetKey`s. ValueError for lazy modules, whose shapes are not known yet."""
     keys = []
+    make = v1.TargetKey
     for key, value in state_dict.items():
-        target = v1.TargetKey(key=key)
-        if hasattr(value, "materialize"):
+        kind = type(value)
+        if hasattr(kind, "materialize"):
             raise ValueError(f'"{key}" is not initialized yet: run a lazy module once before anything is loaded into it')
-        if hasattr(value, "shape") and hasattr(value, "dtype"):
-            target.shape.extend(value.shape)
-            target.dtype = str(value.dtype).rpartition(".")[2]
-        keys.append(target)
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        keys.append(make(key=key) if shape is None or dtype is None else make(key=key, shape=shape, dtype=dtype_name(dtype)))
     return keys
+
+
+_dtype_names: Dict[Any, str] = {}
+
+
+def dtype_name(dtype: Any) -> str:
+    """As the format has it, e.g. "float32"."""
+    name = _dtype_names.get(dtype)
+    if name is None:
+        name = _dtype_names[dtype] = str(dtype).rpartition(".")[2]
+    return name
 
 
 def batches(keys: Sequence[Any]) -> Iterator[List[Any]]:

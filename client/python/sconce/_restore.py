@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import collections
 import warnings
-from typing import Any, Callable, Dict, List, Sequence, Set, Tuple, overload
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, overload
 
 from sconce import _globals
 from sconce._errors import make_error
@@ -63,6 +63,7 @@ class Restorer:
         self.bulk = [index for index, storage in enumerate(self.manifest.storages) if storage.is_bulk]
         self._hosts: Dict[int, _Host] = {}
         self._placed: Dict[int, Any] = {}
+        self._gone: Set[int] = set()  # storages that were let go
         self._find_uses()
         self._placer: Any = None
         self._tensors: Any = None
@@ -164,15 +165,17 @@ class Restorer:
         if self._tensors.is_elsewhere(self._placed[index]) and index not in self._of_arrays:
             del self._hosts[index]
 
-    def use_memory(self, number: int, owner: Any) -> None:
-        """Buffer `number` is the memory of this tensor of bytes, in place of memory of its own."""
-        self._hosts[self.bulk[number]] = _Host(owner, memoryview(owner.numpy()))
+    def use_memory(self, number: int, owner: Any, memory: Optional[memoryview] = None) -> None:
+        """Buffer `number` is the memory of this tensor of bytes, in place of memory of its own; or with `memory` these bytes of any tensor that keeps them, if
+        nobody wants a tensor_of() it."""
+        self._hosts[self.bulk[number]] = _Host(owner, memoryview(owner.numpy()) if memory is None else memory)
 
     def let_go(self, number: int) -> None:
-        """Frees buffer `number`: whoever needed its bytes has them. Tensors of it are on `meta` in what finish() gives."""
+        """Frees buffer `number`: whoever needed its bytes has them. In what finish() gives, None stands for tensors and parameters of it; nothing else may be
+        made of them."""
         index = self.bulk[number]
         del self._hosts[index]
-        self._placed[index] = self._tensors.new_meta_storage(self.manifest.storages[index].size_bytes)
+        self._gone.add(index)
 
     def tensor_of(self, number: int, view: TensorView) -> Any:
         """A tensor on the host that looks at buffer `number`."""
@@ -184,7 +187,7 @@ class Restorer:
         """The object, once all buffers are filled. Call it once."""
         with collector_paused():
             for index in range(len(self.manifest.storages)):
-                if self._of_torch[index]:
+                if self._of_torch[index] and index not in self._gone:
                     self._place(index)
             result = self._build()
         absent = sorted(self._placer.absent) if self._placer is not None else []
@@ -202,7 +205,9 @@ class Restorer:
         index = 0
         try:
             for index, node in enumerate(self.manifest.nodes):
-                if node.kind == Kind.STORAGE and self._is_array_data[index]:
+                if self._gone and self._is_gone(node, made):
+                    made.append(None)
+                elif node.kind == Kind.STORAGE and self._is_array_data[index]:
                     made.append(None)
                 else:
                     made.append(makers[node.kind](node, made))
@@ -211,6 +216,11 @@ class Restorer:
             message = f"at {first_paths(self.manifest)[index] or 'the top'}: this {kind} cannot be made here: {error}"
             raise make_error("INVALID_ARGUMENT", "FILE_UNSUPPORTED", message) from error
         return made[-1]
+
+    def _is_gone(self, node: Node, made: List[Any]) -> bool:
+        if node.kind == Kind.TENSOR:
+            return self.manifest.tensors[node.tensor].storage in self._gone
+        return node.kind == Kind.PARAMETER and made[node.children[0]] is None
 
     def _numpy_array(self, node: Node, made: List[Any]) -> Any:
         import numpy  # pylint: disable=import-outside-toplevel

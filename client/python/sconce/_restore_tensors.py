@@ -13,7 +13,13 @@ from sconce._capture_tensors import untyped_storage_of
 from sconce._map_location import WITHOUT_STORAGES, Placer
 from sconce._nodes import NO_INDEX, Kind, Manifest, Node, TensorView, element_count
 
-__all__ = ["TensorRestore"]
+__all__ = ["TensorRestore", "memory_at"]
+
+
+def memory_at(address: int, size: int) -> memoryview:
+    """These bytes, to be written to. Whoever has them keeps alive what they are of: a numpy array would do that, but making one of a tensor takes longer than
+    filling a small one."""
+    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B") if size else memoryview(bytearray())
 
 
 class TensorRestore:
@@ -73,9 +79,7 @@ class TensorRestore:
     def new_memory(size: int, pin: bool) -> Tuple[Any, memoryview]:
         """A tensor of bytes in the host's memory, and its bytes."""
         owner = torch.empty(size, dtype=torch.uint8, pin_memory=pin and torch.cuda.is_available())
-        if size <= 1024:  # an array made for each of a great many small storages would take longer than filling them
-            return owner, memoryview((ctypes.c_ubyte * size).from_address(owner.data_ptr())).cast("B") if size else memoryview(bytearray())
-        return owner, memoryview(owner.numpy())
+        return owner, memory_at(owner.data_ptr(), size)
 
     @staticmethod
     def storage_of(owner: Any) -> Any:

@@ -56,9 +56,11 @@ unshare -m "$tool" "$release" --packages "${packages//$'\n'/ }" --bind "$folder"
   }
   case "${1:-}" in
     "")
-      run_tests python3 --ignore=codec --ignore=fits .
-      run_tests python3 codec
-      run_tests "$(fits_python)" fits
+      failed=0  # all of them run, whatever fails
+      run_tests python3 --ignore=codec --ignore=fits . || failed=1
+      run_tests python3 codec || failed=1
+      run_tests "$(fits_python)" fits || failed=1
+      exit "$failed"
       ;;
     fits*) run_tests "$(fits_python)" "$@" ;;
     *) run_tests python3 "$@" ;;

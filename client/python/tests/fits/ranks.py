@@ -1,5 +1,6 @@
 """Starts the ranks of a distributed job, and is what each of them runs: `ranks.py ACTION RANK WORLD FOLDER TARGET RUN`."""
 
+import faulthandler
 import pathlib
 import subprocess
 import sys
@@ -7,8 +8,10 @@ import sys
 FOLDER = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent.parent))
 
+TIMEOUT = 300  # seconds
 
-def launch(action, world, folder, run, timeout=300):
+
+def launch(action, world, folder, run):
     """Runs an action of rank_actions.py in so many processes, which meet in a file of the folder. Fails with what they said."""
     folder.mkdir()
     ranks = []
@@ -18,7 +21,10 @@ def launch(action, world, folder, run, timeout=300):
         ranks.append((subprocess.Popen([str(word) for word in command], stdout=log, stderr=subprocess.STDOUT), log))
     codes = []
     try:
-        codes = [process.wait(timeout) for process, _ in ranks]
+        for process, _ in ranks:
+            codes.append(process.wait(TIMEOUT))
+    except subprocess.TimeoutExpired:
+        codes.append("hangs")
     finally:
         for process, log in ranks:
             process.kill()
@@ -33,6 +39,7 @@ def main():
     import sconce  # pylint: disable=import-outside-toplevel
     import torch.distributed as dist  # pylint: disable=import-outside-toplevel
 
+    faulthandler.dump_traceback_later(TIMEOUT - 30)  # one that hangs says where, in its log
     action, rank, world, folder, target, run = sys.argv[1:]
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=int(rank), world_size=int(world))
     getattr(rank_actions, action)(sconce.connect(target).run(run), int(rank))
