@@ -3,9 +3,10 @@
 //   scale_bench [VERSIONS RUNS [DIR]]
 //
 // builds a store of each size (scale_store.h): in DIR, where they stay and are found again, or in a temporary
-// directory. Each is then opened with a whole server, in a process of its own, and both are asked in turns, a batch
-// here and a batch there, so that whatever else the machine does meets both. Of the batches' medians and 99th
-// percentiles the median is printed. Nothing is dropped from caches that a restart would not drop.
+// directory. Each is then opened with a whole server, in a process of its own, and both are asked in turns, a few calls
+// here and a few there, so that whatever else the machine does meets both; the median and the 99th percentile of all
+// are printed. The same call is made some thousand times before it is measured: what is asked for is the cost in a
+// server that has been running, whose caches hold what they can.
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,17 +40,15 @@ namespace sconce {
 namespace {
 
 constexpr int kStarts = 5;
-constexpr int kBatches = 25;
-constexpr int kBatch = 200;  // calls
+constexpr int kBatches = 300, kWarmingBatches = 600;
+constexpr int kBatch = 20;  // calls
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
 
-struct Times {
-  double p50 = 0, p99 = 0;  // microseconds
-};
+using Answer = std::array<double, kBatch>;  // microseconds of each call; or one figure, the first
 
 double Microseconds(const std::function<void()>& call) {
   const auto begin = std::chrono::steady_clock::now();
@@ -57,11 +56,10 @@ double Microseconds(const std::function<void()>& call) {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
 }
 
-Times Batch(const std::function<void()>& call) {
-  std::vector<double> times;
-  for (int i = 0; i < kBatch; ++i) times.push_back(Microseconds(call));
-  std::sort(times.begin(), times.end());
-  return {times[times.size() / 2], times[times.size() * 99 / 100]};
+Answer Batch(const std::function<void()>& call) {
+  Answer times;
+  for (double& time : times) time = Microseconds(call);
+  return times;
 }
 
 // RssAnon and RssShmem: a mapped file is the page cache's.
@@ -85,7 +83,7 @@ enum Question : int32_t {
   kIsCounting,    // whether blobs are still being counted: 1 or 0
   kUntilCounted,  // seconds after the start at which this was first answered with 0
   kCloseServer,   // from now on the repository alone is open
-  kRpc,           // and so many: a batch of that call; p50 and p99
+  kRpc,           // and so many: a batch of that call
   kCall = kRpc + 100,
 };
 
@@ -107,7 +105,7 @@ class Subject {
     client_ = client::Client::Connect(options);
   }
 
-  Times Answer(int32_t question) {
+  Answer AnswerTo(int32_t question) {
     if (question >= kCall) return Batch(calls_[static_cast<size_t>(question - kCall)]);
     if (question >= kRpc) return Batch(Rpc(static_cast<size_t>(question - kRpc)));
     switch (question) {
@@ -192,8 +190,8 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  Times Ask(int32_t question) {
-    Times answer;
+  Answer Ask(int32_t question) {
+    Answer answer;
     if (::write(to_, &question, sizeof question) != sizeof question ||
         ::read(from_, &answer, sizeof answer) != sizeof answer) {
       Die("a process of it has gone");
@@ -210,7 +208,7 @@ std::unique_ptr<Process> Open(const ScaleStore& store) {
   return std::make_unique<Process>([&store](int in, int out) {
     Subject subject(store);
     for (int32_t question; ::read(in, &question, sizeof question) == sizeof question;) {
-      const Times answer = subject.Answer(question);
+      const Answer answer = subject.AnswerTo(question);
       if (::write(out, &answer, sizeof answer) != sizeof answer) Die("cannot answer");
     }
   });
@@ -218,9 +216,19 @@ std::unique_ptr<Process> Open(const ScaleStore& store) {
 
 using Pair = std::array<Process*, 2>;  // the small store's and the large one's
 
-void PrintRow(const std::string& what, const Times& small, const Times& large) {
-  std::printf("| %-34s | %9.1f | %9.1f | %9.1f | %9.1f | %5.2f |\n", what.c_str(), small.p50, small.p99, large.p50,
-              large.p99, large.p50 / small.p50);
+struct Calls {
+  void Add(const Answer& batch) { times.insert(times.end(), batch.begin(), batch.end()); }
+  double Quantile(size_t percent) {
+    std::sort(times.begin(), times.end());
+    return times[times.size() * percent / 100];
+  }
+  std::vector<double> times;
+};
+
+void PrintRow(const std::string& what, Calls& small, Calls& large) {
+  const double p50 = small.Quantile(50);
+  std::printf("| %-34s | %9.1f | %9.1f | %9.1f | %9.1f | %5.2f |\n", what.c_str(), p50, small.Quantile(99),
+              large.Quantile(50), large.Quantile(99), large.Quantile(50) / p50);
 }
 
 void PrintFigure(const std::string& what, double small, double large) {
@@ -228,15 +236,14 @@ void PrintFigure(const std::string& what, double small, double large) {
 }
 
 void Compare(const std::string& what, const Pair& pair, int32_t question) {
-  std::array<std::vector<double>, 2> p50, p99;
-  for (int batch = 0; batch < kBatches; ++batch) {
+  std::array<Calls, 2> calls;
+  for (int batch = -kWarmingBatches; batch < kBatches; ++batch) {
     for (size_t i = 0; i < 2; ++i) {
-      const Times times = pair[i]->Ask(question);
-      p50[i].push_back(times.p50);
-      p99[i].push_back(times.p99);
+      const Answer times = pair[i]->Ask(question);
+      if (batch >= 0) calls[i].Add(times);
     }
   }
-  PrintRow(what, {Median(p50[0]), Median(p99[0])}, {Median(p50[1]), Median(p99[1])});
+  PrintRow(what, calls[0], calls[1]);
 }
 
 void CompareStarts(const ScaleStore& small, const ScaleStore& large) {
@@ -244,9 +251,9 @@ void CompareStarts(const ScaleStore& small, const ScaleStore& large) {
   for (int start = 0; start < kStarts; ++start) {
     for (size_t i = 0; i < 2; ++i) {
       const auto process = Open(i == 0 ? small : large);
-      ready[i].push_back(process->Ask(kWhenReady).p50);
-      resident[i].push_back(process->Ask(kResident).p50);
-      stats[i].push_back(process->Ask(kFirstStats).p50);
+      ready[i].push_back(process->Ask(kWhenReady).front());
+      resident[i].push_back(process->Ask(kResident).front());
+      stats[i].push_back(process->Ask(kFirstStats).front());
     }
   }
   PrintFigure("start to ready, ms", Median(ready[0]), Median(ready[1]));
@@ -258,19 +265,13 @@ void CompareQueries(const ScaleStore& small, const ScaleStore& large) {
   const auto small_process = Open(small), large_process = Open(large);
   const Pair pair = {small_process.get(), large_process.get()};
   const auto figure = [&](const std::string& what, int32_t question) {
-    PrintFigure(what, pair[0]->Ask(question).p50, pair[1]->Ask(question).p50);
+    PrintFigure(what, pair[0]->Ask(question).front(), pair[1]->Ask(question).front());
   };
-  std::array<std::vector<double>, 2> p50, p99;
-  while (pair[0]->Ask(kIsCounting).p50 + pair[1]->Ask(kIsCounting).p50 > 0) {
-    for (size_t i = 0; i < 2; ++i) {
-      const Times times = pair[i]->Ask(kRpc);
-      p50[i].push_back(times.p50);
-      p99[i].push_back(times.p99);
-    }
+  std::array<Calls, 2> calls;
+  while (pair[0]->Ask(kIsCounting).front() + pair[1]->Ask(kIsCounting).front() > 0) {
+    for (size_t i = 0; i < 2; ++i) calls[i].Add(pair[i]->Ask(kRpc));
   }
-  if (!p50[0].empty()) {
-    PrintRow("RPC: get while blobs are counted", {Median(p50[0]), Median(p99[0])}, {Median(p50[1]), Median(p99[1])});
-  }
+  if (!calls[0].times.empty()) PrintRow("RPC: get while blobs are counted", calls[0], calls[1]);
   figure("blobs counted, s after the start", kUntilCounted);
   for (size_t call = 0; call < kScaleCalls; ++call) {
     Compare(absl::StrCat("RPC: ", kScaleCallNames[call]), pair, kRpc + static_cast<int32_t>(call));
