@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Tuple
 
 from sconce._nodes import DTYPES, NO_INDEX, PACKED, Storage, TensorView, is_meta_device, view_end_bytes
 
-__all__ = ["HeldSource", "Source", "StorageTable", "bytes_of"]
+__all__ = ["HeldSource", "Source", "StorageTable", "bytes_of", "memory_at"]
 
 
 class Source:
@@ -35,8 +35,9 @@ class Source:
 
     def host_bytes(self) -> memoryview:
         """The live bytes, or where they are not in the host's memory, a copy of them."""
-        tensor = self.tensor
-        return memoryview(self.storage if tensor is None else tensor.cpu().numpy()).toreadonly()
+        if self.is_host:
+            return memory_at(self.address, self.nbytes, self.storage).toreadonly()
+        return memoryview(self.tensor.cpu().numpy()).toreadonly()
 
 
 class HeldSource(Source):
@@ -50,6 +51,15 @@ class HeldSource(Source):
 
     def host_bytes(self) -> memoryview:
         return self.view
+
+
+def memory_at(address: int, size: int, owner: Any) -> memoryview:
+    """These bytes, which keep their owner alive. A numpy array would do, too, but making one of a tensor takes longer than filling a small one."""
+    if not size:
+        return memoryview(bytearray())
+    array: Any = (ctypes.c_ubyte * size).from_address(address)
+    array.owner = owner
+    return memoryview(array).cast("B")
 
 
 def bytes_of(storage: Any, first: int, size: int) -> Any:

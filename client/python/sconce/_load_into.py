@@ -20,13 +20,13 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 import torch
 
 from sconce import _fetch, _plan, _progress, _refs
+from sconce._capture_storages import memory_at
 from sconce._connection import Connection
 from sconce._loading import cast
 from sconce._map_location import split
 from sconce._nodes import DTYPES, PACKED, Kind, Manifest, TensorView, collector_paused, contiguous_stride
 from sconce._proto import v1
 from sconce._restore import Restorer
-from sconce._restore_tensors import memory_at
 
 # Their _load_from_state_dict does what Module's does, and fills in num_batches_tracked.
 _PLAIN_LOADERS = ("torch.nn.modules.module", "torch.nn.modules.batchnorm", "torch.nn.modules.instancenorm")
@@ -238,7 +238,7 @@ class _Arrival:
             if target.can_be_landed_on(key, view, size):
                 if len(lookers) == 1:
                     tensor = target.tensors[key].data
-                    self._restorer.use_memory(number, tensor, memory_at(tensor.data_ptr(), size))
+                    self._restorer.use_memory(number, tensor, memory_at(tensor.data_ptr(), size, tensor))
                 else:
                     self._restorer.use_memory(number, target.memory_of(key))
                 self._landed[number] = key

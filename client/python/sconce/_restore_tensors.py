@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import collections
-import ctypes
 from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 
 from sconce import _globals
+from sconce._capture_storages import memory_at
 from sconce._capture_tensors import untyped_storage_of
 from sconce._map_location import WITHOUT_STORAGES, Placer
 from sconce._nodes import NO_INDEX, Kind, Manifest, Node, TensorView, element_count
 
-__all__ = ["TensorRestore", "memory_at"]
-
-
-def memory_at(address: int, size: int) -> memoryview:
-    """These bytes, to be written to. Whoever has them keeps alive what they are of: a numpy array would do that, but making one of a tensor takes longer than
-    filling a small one."""
-    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B") if size else memoryview(bytearray())
+__all__ = ["TensorRestore"]
 
 
 class TensorRestore:
@@ -79,7 +73,7 @@ class TensorRestore:
     def new_memory(size: int, pin: bool) -> Tuple[Any, memoryview]:
         """A tensor of bytes in the host's memory, and its bytes."""
         owner = torch.empty(size, dtype=torch.uint8, pin_memory=pin and torch.cuda.is_available())
-        return owner, memory_at(owner.data_ptr(), size)
+        return owner, memory_at(owner.data_ptr(), size, owner)
 
     @staticmethod
     def storage_of(owner: Any) -> Any:

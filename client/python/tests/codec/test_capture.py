@@ -4,6 +4,7 @@ import argparse
 import collections
 import enum
 import pathlib
+import weakref
 
 import numpy
 import pytest
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from codec_judge import restored, round_trip  # noqa: E402
 from sconce._capture import Storages, capture  # noqa: E402
+from sconce._capture_storages import memory_at  # noqa: E402
 from sconce._errors import InvalidArgumentError, SconceError  # noqa: E402
 from sconce._manifest import decode  # noqa: E402
 
@@ -160,3 +162,19 @@ def test_an_item_of_another_device_is_copied_when_it_is_asked_for():
     assert storages[0] == captured.storages[0] and storages[0][:4] == b"\x00\x00\x80\x3f" and len(calls) == 1
     assert storages[1] == captured.storages[1] and len(calls) == 2
     assert storages[0] == captured.storages[0] and len(calls) == 3
+
+
+def test_bytes_keep_alive_what_they_are_of():
+    views = [capture([torch.full((2000,), float(i)) for i in range(5)]).storages[i] for i in range(5)]
+    torch.zeros(2000)  # which would come to lie where the others were
+    assert [view[4:8] for view in views] == [numpy.float32(i).tobytes() for i in range(5)]
+    owner = numpy.arange(5)
+    view = memory_at(owner.ctypes.data, owner.nbytes, owner)
+    watched = weakref.ref(owner)
+    del owner
+    assert watched() is not None and bytes(view) == numpy.arange(5).tobytes()
+    part = view[8:]
+    del view
+    assert watched() is not None
+    del part
+    assert watched() is None
