@@ -9,13 +9,16 @@ own, and never touches its parent's, not even to close it. gRPC sets limits to t
   on a busy machine; never with 1.85). There the preparation is turned off, unless GRPC_ENABLE_FORK_SUPPORT says otherwise; without it a child hangs.
   It does not help the 1.51 of Debian 13 and testing: that one hangs at any fork after a call, in programs without this package too.
 
-A parent that hangs is worse than a child that must be spawned. So where a child cannot use gRPC it is told so.
+A parent that hangs is worse than a child that must be spawned. So where a child cannot use gRPC it is told so, and a fork at which the parent is known to hang is
+warned of.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import warnings
 import weakref
 from typing import Any, List, Optional, Tuple
 
@@ -105,6 +108,12 @@ class ProcessChannel:
             self._channel = None
 
 
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a channel in this process."""
+        return self._channel is not None
+
+
 _all: "weakref.WeakSet[ProcessChannel]" = weakref.WeakSet()
 _of_parents: List[Any] = []  # kept, for a channel that is collected closes itself
 
@@ -115,8 +124,24 @@ def _forget_all() -> None:
         channel._forget()  # pylint: disable=protected-access
 
 
+_warned = False
+
+
+def _warn_before_fork() -> None:
+    """In the parent: says what it hangs by, if it does."""
+    global _warned  # pylint: disable=global-statement
+    if _warned or not _hangs_at_forks() or not any(channel.is_made for channel in list(_all)):
+        return
+    _warned = True
+    message = (
+        f"this process forks after a call to a Sconce server, and grpcio {grpc.__version__} hangs at that, whoever calls; fork before the first call, "
+        'spawn processes instead (multiprocessing_context="spawn"), or install grpcio 1.80 or newer'
+    )
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(before=_warn_before_fork, after_in_child=_forget_all)
 
 
 def _channel_arguments() -> List[Tuple[str, Any]]:
@@ -138,6 +163,12 @@ def _forks_are_prepared() -> bool:
     if wanted is not None:
         return wanted.lower() in ("1", "true", "yes", "y")
     return tuple(int(part) for part in grpc.__version__.split(".")[:2]) >= _FIRST_THAT_FORKS
+
+
+def _hangs_at_forks() -> bool:
+    """Whether a parent hangs: an old release that prepares, and the 1.51 of Debian 13 and testing, known by their Python."""
+    version = tuple(int(part) for part in grpc.__version__.split(".")[:2])
+    return version < _FIRST_THAT_FORKS and (_forks_are_prepared() or (version == (1, 51) and sys.version_info >= (3, 12)))
 
 
 def _make_channel(options: Options) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 from typing import Any, Dict, List, Optional
 
 from sconce import _progress, _refs, _upload
@@ -50,6 +51,7 @@ class VersionWriter:
         self._collected: Dict[str, Any] = {}
         self._sent_bytes = 0
         self._info: Optional[CheckpointInfo] = None
+        self._was_aborted = ""
 
     @property
     def info(self) -> CheckpointInfo:
@@ -79,6 +81,10 @@ class VersionWriter:
     def __enter__(self) -> VersionWriter:
         self._connection.saves.wait()
         header = self._about.header(self._ref.run_name)
+        if self._upload_id and self._parts > 1 and _upload.was_aborted(self._connection, self._ref.run_name, self._upload_id):
+            # Rank and upload of a job that was started again look the same as a rank that is late, so this is no error yet.
+            self._was_aborted = f"upload {self._upload_id} of {self._ref} was aborted before this rank came, by one that failed; this one began it anew"
+            warnings.warn(f"{self._was_aborted}, which is as it should be if the job was started again", RuntimeWarning, stacklevel=2)
         self._upload = _upload.begin(self._connection, header, upload_id=self._upload_id, expected_parts=self._parts)
         return self
 
@@ -127,6 +133,8 @@ class VersionWriter:
                     raise self._explained(error) from None
                 if time.monotonic() >= give_up:
                     message = f"the other ranks have not done their parts within {self._timeout:g} s: {error.message}"
+                    if self._was_aborted:
+                        message += f" ({self._was_aborted})"
                     raise make_error("DEADLINE_EXCEEDED", "UPLOAD_INCOMPLETE", message, error.metadata) from None
             time.sleep(random.SystemRandom().uniform(pause / 2, pause))
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -22,12 +22,13 @@ class RetryPolicy:
     """How often, and how patiently.
 
     attempts: of a call, the first one included; 1 is never again. Of a stream they are counted from the start after progress.
-    initial_backoff, max_backoff: seconds, of the ceiling.
+    initial_backoff, max_backoff: seconds, of the ceiling. growth: by what the ceiling is multiplied after each failure.
     """
 
     attempts: int = 5
     initial_backoff: float = 0.2
     max_backoff: float = 5.0
+    growth: float = 2.0
     codes: FrozenSet[str] = _UNARY
     sleep: Callable[[float], None] = time.sleep
 
@@ -35,13 +36,18 @@ class RetryPolicy:
         """The same for streams that resume."""
         return dataclasses.replace(self, attempts=attempts, codes=_STREAM)
 
+    def for_watches(self) -> RetryPolicy:
+        """The same for streams that are waited for without end. A wait is at most about three tenths of the time since the first failure: whoever waits for a server
+        that is restarted sees it soon after it is there, and not after seconds."""
+        return dataclasses.replace(self, attempts=1 << 62, codes=_STREAM, initial_backoff=self.initial_backoff / 2, growth=1.3)
+
     def ceiling(self, failures: int) -> float:
         """The longest wait after so many failures.
 
         >>> [RetryPolicy().ceiling(n) for n in (1, 2, 3, 9, 99)]
         [0.2, 0.4, 0.8, 5.0, 5.0]
         """
-        return float(min(self.max_backoff, self.initial_backoff * 2 ** min(failures - 1, 30)))
+        return float(min(self.max_backoff, self.initial_backoff * self.growth ** min(failures - 1, 30)))
 
 
 class Retrying:

@@ -102,6 +102,17 @@ def begin(connection: Connection, header: Any, *, upload_id: str = "", expected_
     return connection.call(f"{_SERVICE}/BeginUpload", request, retry=connection.stream_retry())
 
 
+def was_aborted(connection: Connection, parent: str, upload_id: str) -> bool:
+    """Whether the server remembers that an upload of that id was aborted, or expired, and is not open again."""
+    try:
+        connection.call(f"{_SERVICE}/GetUpload", v1.GetUploadRequest(name=f"{parent}/uploads/{upload_id}"))
+    except SconceError as error:
+        if error.reason not in ("UPLOAD_NOT_FOUND", "RUN_NOT_FOUND"):
+            raise
+        return "was aborted" in error.message  # the reason is the same for one that never was
+    return False
+
+
 def upload_part(
     connection: Connection,
     name: str,

@@ -54,7 +54,7 @@ class _Watch:
     def _messages(self) -> Iterator[Any]:
         """The messages of one watch, over as many streams as it takes; None in place of the heartbeat with which a watch begins that has seen nothing."""
         # Attempts are without number, and their time is limited instead: a server may be restarted at leisure.
-        retrying = Retrying(self._connection.options.retry.for_streams(1 << 62))
+        retrying = Retrying(self._connection.options.retry.for_watches())
         lost: Optional[float] = None  # since when
         while True:
             request = v1.WatchCheckpointsRequest(parent=self._ref.run_name, after_revision=self._revision)

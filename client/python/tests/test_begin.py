@@ -143,6 +143,27 @@ def test_a_rank_that_fails_takes_the_others_with_it(run, monkeypatch):
         run.get()
 
 
+def test_a_rank_that_comes_after_its_upload_was_aborted_is_told_so(run):
+    """It cannot know whether it is late, or the first one of the job that was started again: it goes on, and says what it saw."""
+    with pytest.raises(ZeroDivisionError):
+        with run.begin(parts=2, part=0, upload_id="job"):
+            raise ZeroDivisionError
+    with pytest.warns(RuntimeWarning, match="upload job of .* was aborted before this rank came"):
+        with pytest.raises(sconce.DeadlineError, match="was aborted before this rank came") as error:
+            put_part(run, 1, {"b": torch.rand(1000)}, timeout=0.0)
+    assert error.value.reason == "UPLOAD_INCOMPLETE"
+
+
+def test_a_job_that_is_started_again_after_it_was_aborted_saves(run, recwarn):
+    with pytest.raises(ZeroDivisionError):
+        with run.begin(parts=2, part=0, upload_id="job"):
+            raise ZeroDivisionError
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        infos = list(pool.map(lambda part: put_part(run, part, {f"key{part}": torch.rand(1000)}), range(2)))
+    assert [info.version for info in infos] == [1, 1] and sorted(run.load()) == ["key0", "key1"]
+    assert any("was aborted before this rank came" in str(warning.message) for warning in recwarn)
+
+
 def test_a_rank_that_never_comes_is_named(server, run_name):
     told = ranks(server, run_name, 3, numbers=[0, 2], timeout=0.5)
     for answer in told.values():
@@ -169,8 +190,8 @@ with run.begin(parts=2, part=1, upload_id="job") as version:
     assert sorted(run.load()) == ["a", "b"]
 
 
-def put_part(run, part, values):
-    with run.begin(parts=2, part=part, upload_id="job") as version:
+def put_part(run, part, values, **options):
+    with run.begin(parts=2, part=part, upload_id="job", **options) as version:
         for name, value in values.items():
             version.put(name, value)
     return version.info

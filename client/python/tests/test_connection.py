@@ -288,6 +288,42 @@ class TestProcesses:
             """,
         )
 
+    def test_a_fork_at_which_grpc_hangs_is_warned_of(self, server):
+        """And no other is: the warning comes before the parent hangs, so that one knows by what."""
+        lines = [
+            "import os, sys, sconce",
+            "os.waitpid(os.fork() or os._exit(0), 0)",
+            "assert list(sconce.connect(sys.argv[1]).runs('nothing')) == []",
+            "print('forks', file=sys.stderr, flush=True)",
+            "os.waitpid(os.fork() or os._exit(0), 0)",
+            "os.waitpid(os.fork() or os._exit(0), 0)",
+            "print('forked', file=sys.stderr, flush=True)",
+        ]
+        command = [sys.executable, "-c", "\n".join(lines), server.target]
+        one = subprocess.Popen(command, cwd=SOURCE / "client/python", stderr=subprocess.PIPE, text=True)
+        try:
+            hangs, said = False, one.communicate(timeout=60)[1]
+        except subprocess.TimeoutExpired:
+            one.kill()
+            hangs, said = True, one.communicate()[1]
+        before, after = said.split("forks\n")
+        assert ("forked\n" not in after) is hangs and "Warning" not in before
+        assert after.count("RuntimeWarning: this process forks after a call") == hangs, after
+
+    def test_it_is_warned_of_once(self, server):
+        in_a_process_of_its_own(
+            server,
+            """
+            import warnings
+            sconce._channel._hangs_at_forks = lambda: True
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                for _ in range(3):
+                    sconce._channel._warn_before_fork()
+            assert len(caught) == 1 and str(caught[0].message).startswith("this process forks after a call"), caught
+            """,
+        )
+
     def test_copies_by_pickle(self, server):
         client = sconce.connect(server.target, project="vision", token="t", timeout=7)
         list(client.runs())

@@ -1,5 +1,6 @@
 """Runs, versions, aliases and watches against the real server."""
 
+import dataclasses
 import datetime
 import math
 import pickle
@@ -246,6 +247,34 @@ def test_a_watch_outlives_its_server(new_server):
     server.start()
     save()
     assert watching.next() == 3
+
+
+@pytest.mark.parametrize("away", [0.5, 2.0, 4.1, 7.0, 15.0])
+def test_a_watch_is_soon_back_when_its_server_is(monkeypatch, away):
+    """However the jitter falls: it is late by three tenths of how long the server was away at most, and a tenth of a second. By a clock of the test's own."""
+    now = [1000.0]
+    monkeypatch.setattr(sconce._retry._random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(sconce._watch.time, "monotonic", lambda: now[0])
+
+    def sleep(seconds):
+        assert seconds <= 5
+        now[0] += seconds
+
+    def answers():
+        yield sconce._proto.v1.WatchCheckpointsResponse(revision=1)
+
+    class Away:
+        options = dataclasses.replace(sconce._options.resolve("nowhere"), retry=sconce._retry.RetryPolicy(sleep=sleep))
+        closed = False
+
+        def stream(self, *_, **__):
+            if now[0] < 1000 + away:
+                raise sconce.UnavailableError("UNAVAILABLE", "SERVER_UNREACHABLE", {}, "away")
+            return answers()
+
+    watching = sconce._watch._Watch(Away(), sconce._refs.parse("r@latest"), 60.0)
+    assert next(watching._messages()) is None
+    assert now[0] - 1000 - away <= 0.101 + 0.3 * away
 
 
 def test_a_watch_has_patience_only_for_so_long(new_server):
