@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -97,6 +98,8 @@ int RebuildCatalog(const sconce::ServerConfig& config) {
 int main(int argc, char** argv) {
   ::mallopt(M_TRIM_THRESHOLD, kTrimThresholdBytes);
   ::mallopt(M_TOP_PAD, kTopPadBytes);
+  // Debian's Abseil is built with its debugging aids: every lock of ours and of gRPC's would be entered into a graph.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   ::signal(SIGPIPE, SIG_IGN);
   const sigset_t signals = StopSignals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread: they inherit it

@@ -39,6 +39,7 @@ class CallScope {
   // Counts a message that came in, keeping its share of the byte budget until the next one or the end of the call.
   // MESSAGE_TOO_LARGE, SERVER_OVERLOADED.
   absl::Status TakeMessage(int64_t size_bytes);
+  int64_t bytes_in() const { return bytes_in_; }
   // Counts a message that goes out.
   void CountSent(int64_t size_bytes);
 

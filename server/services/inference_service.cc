@@ -36,6 +36,7 @@ constexpr char kService[] = "inference.GRPCInferenceService";
 // Loads on behalf of waiting callers; each takes a thread for seconds.
 constexpr int kLoadThreads = 2;
 constexpr size_t kWaitingLoads = 64;
+constexpr int64_t kSmallRequestBytes = int64_t{64} << 10;
 constexpr const char* kExtensions[] = {"model_repository", "model_configuration", "parameters", "statistics"};
 
 absl::Status Load(ModelManager& models, CallScope& scope, const oip::RepositoryModelLoadRequest& request,
@@ -139,7 +140,8 @@ class InferenceService final : public oip::GRPCInferenceService::CallbackService
                                  });
   }
 
-  // Copying a large input takes milliseconds, so it is done on the pool; the answer comes from the model's own thread.
+  // A request that copies in no time is handed to the model at once: a switch to another thread costs more than that.
+  // Copying a large one takes milliseconds, so that is done on the pool. The answer comes from the model's own thread.
   Reactor* ModelInfer(Context* context, const oip::ModelInferRequest* request,
                       oip::ModelInferResponse* response) override {
     rpc::CallSpec spec{kService, "ModelInfer"};
@@ -147,13 +149,12 @@ class InferenceService final : public oip::GRPCInferenceService::CallbackService
     return rpc::HandleUnaryAsync(
         runtime_, context, spec, request, response,
         [this](CallScope& scope, const oip::ModelInferRequest& req, oip::ModelInferResponse& resp, auto done) {
+          if (scope.bytes_in() <= kSmallRequestBytes) return Infer(scope, req, resp, std::move(done));
           auto shared_done = std::make_shared<decltype(done)>(std::move(done));
           const bool queued = runtime_.unary_pool().TrySubmit([this, &scope, &req, &resp, shared_done] {
-            scope.SetResource(req.model_name());
             const absl::Status status = scope.CheckCancelled();
             if (!status.ok()) return (*shared_done)(status);
-            StartInfer(
-                models_, req, resp, scope.deadline(), [&scope] { return scope.cancelled(); }, std::move(*shared_done));
+            Infer(scope, req, resp, std::move(*shared_done));
           });
           if (!queued) (*shared_done)(Overloaded());
         });
@@ -166,6 +167,13 @@ class InferenceService final : public oip::GRPCInferenceService::CallbackService
   }
 
  private:
+  void Infer(CallScope& scope, const oip::ModelInferRequest& request, oip::ModelInferResponse& response,
+             absl::AnyInvocable<void(absl::Status)> done) {
+    scope.SetResource(request.model_name());
+    StartInfer(
+        models_, request, response, scope.deadline(), [&scope] { return scope.cancelled(); }, std::move(done));
+  }
+
   static absl::Status Overloaded() {
     return MakeError(Reason::SERVER_OVERLOADED, "the server has more calls than it can take; try again");
   }

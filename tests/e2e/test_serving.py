@@ -160,9 +160,11 @@ def test_instances_share_the_work_and_one_may_die(server, scale, model):
     model(instance_count=2)
     ours = sorted(set(workers_of(server)) - before)
     assert len(ours) == 2
-    if "OMP_NUM_THREADS" not in os.environ:
-        for pid in ours:
-            environment = pathlib.Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
+    for pid in ours:
+        environment = pathlib.Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
+        if "OMP_WAIT_POLICY" not in os.environ:
+            assert "OMP_WAIT_POLICY=PASSIVE" in environment, "a thread that waits leaves its core to others"
+        if "OMP_NUM_THREADS" not in os.environ:
             assert f"OMP_NUM_THREADS={max(1, os.cpu_count() // 2)}" in environment, "they divide the cores"
     os.kill(ours[0], signal.SIGKILL)
     await_(lambda: ours[0] not in workers_of(server), "it is still there")
