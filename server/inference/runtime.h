@@ -98,6 +98,9 @@ class LoadedModel {
   // OK when it would answer now; WORKER_DIED while what runs it is being restarted.
   virtual absl::Status Health() const = 0;
 
+  // Until this is called, loading and what it is asked give way to models that serve. Once it was tried out.
+  virtual void BeginServing() {}
+
   // Runs forward() on `inputs`, which are named as its arguments; what they refer to stays until `done` is called. That
   // happens exactly once, from any thread, perhaps before this returns; it must be quick. It gets the outputs, named
   // OUTPUT__0, OUTPUT__1 ... or by the keys of the dict that forward() returned, or MODEL_INPUT_INVALID, MODEL_FAILED,

@@ -77,6 +77,7 @@ absl::StatusOr<std::shared_ptr<const ServingModel>> VersionLoader::Load(
   }
   SCONCE_RETURN_IF_ERROR(CheckInputSpecs(spec->inputs, instances[0]->signature()));
   SCONCE_ASSIGN_OR_RETURN(const WarmUpReport warm_up, RunWarmUp(*spec, instances));
+  for (const std::shared_ptr<LoadedModel>& instance : instances) instance->BeginServing();
   BatcherOptions batching;
   batching.model = model;
   batching.policy = spec->batching;

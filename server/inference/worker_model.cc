@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "server/inference/load_packets.h"
+#include "server/inference/priority.h"
 
 // The life of a worker, as Supervise() lives it:
 //
@@ -64,6 +65,7 @@ void WorkerModel::Supervise() {
       MutexLock lock(&mu_);
       if (!stop_.ok()) why = stop_;
       serving_ = why.ok() ? &*process : nullptr;
+      if (serving_ != nullptr && tried_out_) RaiseToOurPriority(serving_->pid());
       send_failure_ = absl::OkStatus();
       if (!first_load_.has_value()) {
         if (why.ok()) {
@@ -350,6 +352,12 @@ absl::Status WorkerModel::Health() const {
   MutexLock lock(&mu_);
   if (!stop_.ok()) return stop_;
   return serving_ != nullptr ? absl::OkStatus() : Died("has ended");
+}
+
+void WorkerModel::BeginServing() {
+  MutexLock lock(&mu_);
+  tried_out_ = true;
+  if (serving_ != nullptr) RaiseToOurPriority(serving_->pid());
 }
 
 absl::Status WorkerModel::stop() const {

@@ -50,6 +50,8 @@ class WorkerModel {
   void CancelLoad(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
 
   absl::Status Health() const ABSL_LOCKS_EXCLUDED(mu_);
+  // The process gets the priority of ours, and so does each that takes its place, when it has loaded.
+  void BeginServing() ABSL_LOCKS_EXCLUDED(mu_);
   void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
@@ -90,6 +92,7 @@ class WorkerModel {
   CondVar changed_;  // first_load_, stop_
   std::optional<absl::StatusOr<ModelSignature>> first_load_ ABSL_GUARDED_BY(mu_);
   WorkerProcess* serving_ ABSL_GUARDED_BY(mu_) = nullptr;  // null: not ready
+  bool tried_out_ ABSL_GUARDED_BY(mu_) = false;            // BeginServing was called
   std::optional<Request> running_ ABSL_GUARDED_BY(mu_);
   absl::Status send_failure_ ABSL_GUARDED_BY(mu_);  // of the running one
   absl::Status stop_ ABSL_GUARDED_BY(mu_);          // OK: go on

@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "server/inference/priority.h"
 
 extern char** environ;
 
@@ -83,7 +84,11 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, i
   std::vector<char*> environment = WorkerEnvironment(thread_count);
   char* arguments[] = {const_cast<char*>(program.c_str()), nullptr};
   pid_t pid = -1;
-  const int error = ::posix_spawn(&pid, program.c_str(), &files, &attributes, arguments, environment.data());
+  int error = 0;
+  {
+    const LowPriority inherited;
+    error = ::posix_spawn(&pid, program.c_str(), &files, &attributes, arguments, environment.data());
+  }
   posix_spawn_file_actions_destroy(&files);
   posix_spawnattr_destroy(&attributes);
   if (error == ENOENT || error == EACCES || error == ENOEXEC) return NoWorker();

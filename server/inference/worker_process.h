@@ -23,7 +23,8 @@ class WorkerProcess {
  public:
   // Starts the program with nothing open but the standard streams (standard output goes where standard error goes) and
   // its socket, and only those environment variables that concern libraries, locale and threads. `threads` becomes its
-  // OMP_NUM_THREADS, unless it is 0 or ours is set. TORCH_UNAVAILABLE when there is no such program; IO_ERROR.
+  // OMP_NUM_THREADS, unless it is 0 or ours is set. It starts at a low priority where it can be raised (priority.h).
+  // TORCH_UNAVAILABLE when there is no such program; IO_ERROR.
   static absl::StatusOr<WorkerProcess> Start(const std::string& program, int threads = 0);
 
   WorkerProcess(WorkerProcess&& other) noexcept;

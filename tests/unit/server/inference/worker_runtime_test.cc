@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "server/inference/priority.h"
 #include "tests/contract/runtime_contract.h"
 #include "tests/support/fake_runtime.h"
 #include "tests/support/temp_dir.h"
@@ -83,6 +85,26 @@ class WorkerRuntimeTest : public ::testing::Test {
     }
   }
 };
+
+TEST_F(WorkerRuntimeTest, WhatIsNotTriedOutYetGivesWayToWhatServes) {
+  const int ours = ::getpriority(PRIO_PROCESS, 0);
+  const int low = MayRaisePriority() ? std::max(ours, 15) : ours;  // else it could never be raised
+  WorkerRuntime runtime(Options());
+  const auto nice_of_the_worker = [] {
+    const std::set<pid_t> children = Children();
+    return children.size() == 1 ? ::getpriority(PRIO_PROCESS, static_cast<id_t>(*children.begin())) : -100;
+  };
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<LoadedModel> model, runtime.Load(Spec("dies")));
+  EXPECT_EQ(nice_of_the_worker(), low);
+  ASSERT_OK(AskUntilItAnswers(*model));
+  EXPECT_EQ(nice_of_the_worker(), low) << "the warm-up";
+  model->BeginServing();
+  EXPECT_EQ(nice_of_the_worker(), ours);
+  EXPECT_THAT(Ask(*model, {FloatInput({1})}), FailsWith(Reason::WORKER_DIED));
+  ASSERT_OK(AskUntilItAnswers(*model));
+  EXPECT_EQ(nice_of_the_worker(), ours) << "one that takes the place of one that served";
+  EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), ours);
+}
 
 TEST_F(WorkerRuntimeTest, AMissingProgramSaysWhatToInstall) {
   WorkerOptions options = Options();
