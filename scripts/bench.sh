@@ -12,6 +12,9 @@ for program in "${programs[@]}"; do
   if [[ $program = */scale_bench ]]; then "$program" "${scale[@]}"; else "$program"; fi
 done
 /usr/bin/python3 tests/bench/index_bench.py build-bench/tests/index_torch
-scripts/build.sh release sconced worker_hop_bench
+scripts/build.sh release sconced sconce sconce-torch-worker worker_hop_bench serving_load serving_floor
 SCONCE_BIN_DIR=build/bin /usr/bin/python3 tests/bench/python_client_bench.py
 build/tests/worker_hop_bench
+# SCONCE_SERVING: options and sections of serving_bench.py, where all of it (about an hour) is too much.
+read -ra serving <<< "${SCONCE_SERVING:-}"
+SCONCE_BIN_DIR=build/bin SCONCE_BENCH_DIR=build/tests /usr/bin/python3 tests/bench/serving_bench.py "${serving[@]}"

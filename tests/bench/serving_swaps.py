@@ -1,0 +1,155 @@
+"""Swaps under constant load: no call fails, no answer mixes two versions, what a request waits, and the memory that 1,000 of them leave behind."""
+
+import contextlib
+import pathlib
+import re
+import statistics
+import threading
+import time
+
+import serving_models
+from serving_parts import Answers, busy, constant_load, models, row, spread, table
+
+RUN = "swaps"
+MODEL = "swaps"
+
+
+def children(pid):
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found += map(int, (task / "children").read_text(encoding="ascii").split())
+    return found
+
+
+def memory_kib(server):
+    """Of the server and its one worker: what is theirs alone, and their share of what they map."""
+    give_up = time.monotonic() + 30
+    while len(workers := children(server.process.pid)) != 1:
+        if time.monotonic() > give_up:
+            raise Answers(f"one version serves, with {len(workers)} workers")
+        time.sleep(0.05)
+    own = mapped = 0
+    for pid in (server.process.pid, *workers):
+        rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+        shares = {name: int(kib) for name, kib in re.findall(r"^(Pss\w*):\s+(\d+) kB", rollup, re.MULTILINE)}
+        own += shares["Pss_Anon"] + shares["Pss_Shmem"]
+        mapped += shares["Pss_File"]
+    return {"own": own, "mapped": mapped}
+
+
+class Follower:
+    """Knows which version serves, from WatchModels."""
+
+    def __init__(self, rpc):
+        self.changed = threading.Condition()
+        self.serving = 0
+        self.others = 0
+        self.reason = ""
+        self.call = rpc.models.WatchModels(models.WatchModelsRequest())
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self):
+        try:
+            for model in self.call:
+                with self.changed:
+                    roles = [one.role for one in model.versions]
+                    self.serving = next((one.version for one in model.versions if one.role == models.Model.SERVING), 0)
+                    self.others = len(roles) - 1
+                    self.reason = model.reason
+                    self.changed.notify_all()
+        except Exception:  # pylint: disable=broad-exception-caught
+            pass  # the call was cancelled
+
+    def wait(self, version):
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.serving == version and self.others == 0, 60):
+                raise Answers(f"version {version} does not serve after a minute, but {self.serving}: {self.reason}")
+
+    def stop(self):
+        self.call.cancel()
+        self.thread.join()
+
+
+class Swaps:
+    def __init__(self, serving, quiet_seconds):
+        self.serving = serving
+        self.quiet_seconds = quiet_seconds
+        self.module = serving_models.Versioned()
+        path = serving_models.save_module(self.module, serving.folder / "versioned.pt")
+        ones = serving_models.write_floats(serving.folder / "ones.in", serving_models.ones())
+        self.load = ["--input", ones, "--shape", f"1,{serving_models.INPUTS}", "--versions"]
+        self.version = 0
+        self.push()
+        serving.deploy(MODEL, RUN, path, "best", warm_up={"runs": 3}, batching={"max_queue_size": 10_000})
+        self.follower = Follower(serving.rpc)
+        self.follower.wait(1)
+
+    def push(self):
+        """A new version that is the best."""
+        state = serving_models.versioned_weights(self.module, self.version + 1)
+        self.version = self.serving.push(RUN, state, checkpoint={"metrics": {"loss": 1 / (self.version + 1)}})
+
+    def quiet(self, load):
+        with constant_load(self.serving.target, MODEL, *self.load, *load) as result:
+            time.sleep(self.quiet_seconds)
+        return result
+
+    def swap(self, load, count):
+        with constant_load(self.serving.target, MODEL, *self.load, *load) as result:
+            since = time.monotonic()
+            for _ in range(count):
+                self.push()
+                self.follower.wait(self.version)
+            seconds = time.monotonic() - since
+        if result["versions"] < min(count, result["calls"] // 10):
+            raise Answers(f"after {count} swaps answers came of {result['versions']} versions only")
+        result["per_swap"] = seconds / count
+        return result
+
+    def phases(self, name, load, count, each, remember):
+        """`count` swaps, `each` of them in turns with none."""
+        rounds = []
+        while sum(swaps for _, _, swaps in rounds) < count:
+            quiet = self.quiet(load)
+            swaps = min(each, count - sum(swaps for _, _, swaps in rounds))
+            rounds.append((quiet, self.swap(load, swaps), swaps))
+            remember(self.version - 1)
+        ratios = [{key: swapped[key] / quiet[key] for key in ("p50", "p99")} for quiet, swapped, _ in rounds]
+        calls = sum(quiet["calls"] + swapped["calls"] for quiet, swapped, _ in rounds)
+        row(
+            name,
+            count,
+            f"{calls:,}",
+            f"{statistics.median(one['per_swap'] for _, one, _ in rounds):.2f}",
+            *[spread([one[i][key] for one in rounds]) for key in ("p50", "p99") for i in (0, 1)],
+            spread([one["p50"] for one in ratios], 2),
+            spread([one["p99"] for one in ratios], 2),
+        )
+
+
+def run(serving, options):
+    print(
+        f"\n## Swaps: the deployment follows `best`, and each version that is pushed is the best, as soon as the one before serves; {busy()}\n"
+        "\nEvery answer is checked: all weights are of the version it names. MLP 256-128-128-10, one instance, warm-up of 3 runs.\n"
+    )
+    swaps = Swaps(serving, options.quiet)
+    memory = []
+
+    def remember(count):
+        memory.append((count, memory_kib(serving.server)))
+
+    columns = ["p50", "p50 while swapping", "p99", "p99 while swapping", "ratio of p50s", "ratio of p99s, at most 1.3"]
+    table("load", "swaps", "right answers", "seconds a swap", *columns)
+    each = max(1, options.swaps // 10)
+    swaps.phases(f"{options.rate} calls a second", ["--rate", options.rate], options.swaps, each, remember)
+    steady = list(memory)
+    swaps.phases("saturated: 8 callers in a closed loop", ["--callers", 8], max(1, each // 2), max(1, each // 4), remember)
+    swaps.follower.stop()
+    print("\nMemory of the server and its worker, MiB (its own; its share of what it maps, which other processes on the machine change):\n")
+    table("swaps", "own", "mapped", "own beside the first row's, at most 2%")
+    first = steady[0][1]["own"]
+    for count, used in steady:
+        drift = (used["own"] / first - 1) * 100
+        row(count, f"{used['own'] / 1024:.1f}", f"{used['mapped'] / 1024:.1f}", f"{drift:+.1f}%")
