@@ -23,4 +23,20 @@ void AppendLatin1Utf8(ByteSpan bytes, std::string& out) {
   }
 }
 
+std::optional<std::string> Latin1FromUtf8(absl::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<uint8_t>(text[i]);
+    if (c < 0x80) {
+      out.push_back(text[i]);
+    } else if ((c == 0xc2 || c == 0xc3) && i + 1 < text.size()) {
+      out.push_back(static_cast<char>((c & 3) << 6 | (static_cast<uint8_t>(text[++i]) & 0x3f)));
+    } else {
+      return std::nullopt;
+    }
+  }
+  return out;
+}
+
 }  // namespace sconce::format

@@ -2,8 +2,10 @@
 #define SCONCE_STORAGE_FORMAT_LATIN1_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "base/strings.h"
 
 // Bytes as characters: pickles of protocol 2 carry a bytes object as the str whose characters have the bytes' numbers.
@@ -13,6 +15,8 @@ namespace sconce::format {
 uint64_t Latin1Utf8Bytes(ByteSpan bytes);
 // Appends it.
 void AppendLatin1Utf8(ByteSpan bytes, std::string& out);
+// The bytes of such a str; nullopt when it has a character above 255, or is not UTF-8.
+std::optional<std::string> Latin1FromUtf8(absl::string_view text);
 
 }  // namespace sconce::format
 

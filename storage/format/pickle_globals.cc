@@ -59,7 +59,7 @@ constexpr Entry kEntries[] = {
     {"numpy._core.numeric", "_frombuffer", PickleTag::kNumpyFromBuffer},
     {"numpy", "dtype", PickleTag::kNumpyDtype},
     {"numpy", "ndarray", PickleTag::kNumpyClass},
-    {"torch.storage", "TypedStorage", PickleTag::kClass},
+    {"torch.storage", "TypedStorage", PickleTag::kTypedStorage},
     // What PyTorch adds to its list when it, torch._dynamo or torch.distributed.tensor is imported.
     {"traceback", "FrameSummary", PickleTag::kObjectClass},
     {"traceback", "StackSummary", PickleTag::kListClass},
@@ -176,6 +176,8 @@ constexpr StorageType kStorageTypes[] = {
 // The classes of tensors that PyTorch had before 0.4, a module for each device and layout.
 constexpr const char* kTensorClasses[] = {"FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor", "LongTensor",
                                           "IntTensor",   "ShortTensor",  "CharTensor", "ByteTensor",     "BoolTensor"};
+constexpr DType kTensorDTypes[] = {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16, DType::kInt64,
+                                   DType::kInt32,   DType::kInt16,   DType::kInt8,    DType::kUInt8,    DType::kBool};
 constexpr const char* kTensorModules[] = {"torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse"};
 
 // What FindPickleGlobal knows, keyed "module name". Built once; read-only afterwards.
@@ -277,6 +279,14 @@ std::string PickleGlobalName(PickleGlobal global) {
                         kTensorClasses[global.number % std::size(kTensorClasses)]);
   }
   return absl::StrCat(kEntries[global.number].module, ".", kEntries[global.number].name);
+}
+
+DType OldTensorDType(PickleGlobal global) {
+  return kTensorDTypes[global.number % std::size(kTensorClasses)];
+}
+
+bool IsPlainTensorClass(PickleGlobal global) {
+  return global.number < std::size(kTensorClasses);
 }
 
 absl::string_view StorageTypeName(DType dtype) {

@@ -55,20 +55,15 @@ enum class PickleTag : uint8_t {
   kListClass,    // one that is a list
   kValueClass,   // one whose instances are equal when what they hold is, and so can be in sets
   kNumpyDtype,
+  kTypedStorage,
+  kStorageType,  // called only UntypedStorage
   // Only named
   kNumpyClass,
   kJaggedClass,
   kWrapperClass,  // of a tensor that is made of its attributes: DTensor
-  kClass,         // another class
   kDtype,
-  kStorageType,
   kQScheme,
 };
-
-// Whether REDUCE may apply to it.
-inline bool IsCallable(PickleTag tag) {
-  return tag != PickleTag::kNone && tag <= PickleTag::kNumpyDtype;
-}
 
 // Whether its instances are kObject nodes.
 inline bool IsObjectClass(PickleTag tag) {
@@ -81,6 +76,23 @@ struct PickleGlobal {
   uint8_t number = 0;    // kDtype, kStorageType: the DType, 0 for UntypedStorage; else for PickleGlobalName
   bool is_cuda = false;  // kStorageType: of torch.cuda
 };
+
+// Whether REDUCE may apply to it.
+inline bool IsCallable(PickleGlobal global) {
+  if (global.tag == PickleTag::kStorageType) return global.number == 0;  // the others are only names to PyTorch
+  return global.tag != PickleTag::kNone && global.tag <= PickleTag::kTypedStorage;
+}
+
+// Whether a call of it makes a strided tensor, unless it is a quantized one.
+inline bool MakesTensor(PickleTag tag) {
+  return (tag >= PickleTag::kRebuildTensor && tag <= PickleTag::kRebuildMetaTensor) ||
+         tag == PickleTag::kRebuildFromCpu || tag == PickleTag::kTensorClass || tag == PickleTag::kOldTensorClass;
+}
+
+// Of a kOldTensorClass: the dtype of its elements, and whether it is a class of torch itself (the others are of devices
+// and sparse).
+DType OldTensorDType(PickleGlobal global);
+bool IsPlainTensorClass(PickleGlobal global);
 
 // nullopt for everything that is not on the list.
 std::optional<PickleGlobal> FindPickleGlobal(absl::string_view module, absl::string_view name);

@@ -5,13 +5,14 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "storage/format/latin1.h"
 #include "storage/format/numpy_values.h"
 #include "storage/format/zip_format.h"
 
 namespace sconce::format {
 namespace {
 
-// A longer numpy str or bytes is no key: scalars may share their data, and each is looked at.
+// A longer numpy str or bytes is no key: they may share their data, and each is looked at.
 constexpr size_t kMaxScalarKeyBytes = 1024;
 
 void AppendInt(std::string& out, int64_t integer) {
@@ -93,24 +94,38 @@ bool PickleKeys::Encode(PickleIndex index, std::string& out, std::vector<PickleI
       absl::StrAppend(&out, "g", PickleGlobalName(value.global));
       return true;
     case Kind::kCall:
-      return EncodeCall(index, out);
+      return EncodeCall(index, out, missing);
     default:
       return false;
   }
 }
 
-// Of the calls that make a key, those with plain arguments: bytes, complex, device, layout and torch.Size are told
-// apart by function and arguments. (Two spellings of one device stay two keys.)
-bool PickleKeys::EncodeCall(PickleIndex index, std::string& out) {
+// Of the calls that make a key: bytes, complex, device, layout and torch.Size, in the forms that PythonCalls leaves.
+bool PickleKeys::EncodeCall(PickleIndex index, std::string& out, std::vector<PickleIndex>& missing) {
   const PickleGlobal global = graph_[index].global;
+  const absl::Span<const PickleIndex> args = graph_.Items(graph_.Args(index));
   switch (global.tag) {
     case PickleTag::kEncode:
     case PickleTag::kBytes:
+      return EncodeBytes(args, out);
     case PickleTag::kComplex:
+      return EncodeComplex(index, args, out);
     case PickleTag::kDevice:
     case PickleTag::kGetLayout:
-    case PickleTag::kSize:
-      break;
+      absl::StrAppend(&out, "c", PickleGlobalName(global));
+      for (const PickleIndex arg : args) {
+        const PickleValue::Kind kind = graph_[arg].kind;
+        if (kind == PickleValue::Kind::kStr && graph_.Text(arg).size() <= kMaxScalarKeyBytes) {
+          absl::StrAppend(&out, ":", graph_.Text(arg));
+        } else if (kind == PickleValue::Kind::kInt) {
+          absl::StrAppend(&out, ":", graph_[arg].integer);
+        } else {
+          return false;
+        }
+      }
+      return true;
+    case PickleTag::kSize:  // equal to the tuple of the same numbers
+      return args.size() == 1 && graph_[args[0]].kind == PickleValue::Kind::kTuple && Encode(args[0], out, missing);
     case PickleTag::kValueClass:
       return EncodeObject(index, out);
     case PickleTag::kNumpyScalar:
@@ -118,20 +133,42 @@ bool PickleKeys::EncodeCall(PickleIndex index, std::string& out) {
     default:
       return false;
   }
-  absl::StrAppend(&out, "c", PickleGlobalName(global));
-  for (const PickleIndex arg : graph_.Items(graph_.Args(index))) {
-    const PickleValue::Kind kind = graph_[arg].kind;
-    if (kind == PickleValue::Kind::kCall) return false;
-    if (kind == PickleValue::Kind::kTuple && !ids_.contains(arg)) {
-      if (global.tag != PickleTag::kSize) return false;
-      for (const PickleIndex extent : graph_.Items(arg)) {
-        if (graph_[extent].kind != PickleValue::Kind::kInt) return false;
-      }
-    }
-    const std::optional<uint32_t> id = Id(arg);  // of a scalar or a tuple of ints: goes no deeper
-    if (!id.has_value()) return false;
-    AppendLittle(out, *id, 4);
+}
+
+// encode(text, "latin1"), as protocol 2 has bytes. Long ones may share their text, and so are told apart by it.
+bool PickleKeys::EncodeBytes(absl::Span<const PickleIndex> args, std::string& out) {
+  if (args.empty()) {
+    out.push_back('b');
+    return true;
   }
+  const PickleValue::Kind kind = graph_[args[0]].kind;
+  if (kind != PickleValue::Kind::kStr && kind != PickleValue::Kind::kBytes) return false;
+  if (graph_.Text(args[0]).size() > kMaxScalarKeyBytes) {
+    const std::optional<uint32_t> id = Id(args[0]);  // of a scalar: goes no deeper
+    out.push_back('B');
+    AppendLittle(out, *id, 4);
+    return true;
+  }
+  const std::optional<std::string> bytes = kind == PickleValue::Kind::kBytes
+                                               ? std::optional<std::string>(graph_.Text(args[0]))
+                                               : Latin1FromUtf8(graph_.Text(args[0]));
+  if (!bytes.has_value()) return false;
+  absl::StrAppend(&out, "b", *bytes);
+  return true;
+}
+
+// One without an imaginary part equals the float.
+bool PickleKeys::EncodeComplex(PickleIndex index, absl::Span<const PickleIndex> args, std::string& out) {
+  double parts[2] = {0, 0};
+  if (args.size() != 2) return false;
+  for (size_t i = 0; i < 2; ++i) {
+    const PickleValue& part = graph_[args[i]];
+    if (part.kind != PickleValue::Kind::kFloat && part.kind != PickleValue::Kind::kInt) return false;
+    parts[i] = part.kind == PickleValue::Kind::kFloat ? part.real : static_cast<double>(part.integer);
+  }
+  if (parts[1] != 0) out.push_back('c');
+  AppendFloat(out, parts[0], index);
+  if (parts[1] != 0) AppendFloat(out, parts[1], index);
   return true;
 }
 

@@ -31,7 +31,9 @@ class PickleKeys {
   // The key as bytes, with the numbers of a tuple's elements in their place; false when it is none or `missing` got the
   // elements to do first.
   bool Encode(PickleIndex value, std::string& out, std::vector<PickleIndex>& missing);
-  bool EncodeCall(PickleIndex value, std::string& out);
+  bool EncodeCall(PickleIndex value, std::string& out, std::vector<PickleIndex>& missing);
+  bool EncodeBytes(absl::Span<const PickleIndex> args, std::string& out);
+  bool EncodeComplex(PickleIndex value, absl::Span<const PickleIndex> args, std::string& out);
   bool EncodeObject(PickleIndex value, std::string& out);
   bool EncodeNumpyScalar(PickleIndex value, std::string& out);
 

@@ -70,15 +70,6 @@ absl::StatusOr<absl::string_view> PickleMachine::TakeLine() {
   return AsText(ByteSpan(start, length));
 }
 
-absl::StatusOr<PickleIndex> PickleMachine::Add(PickleValue value) {
-  if (graph_.values_.size() >= kMaxPickleValues) {
-    return Error(Reason::INPUT_LIMIT_EXCEEDED, absl::StrCat("more than ", kMaxPickleValues,
-                                                            " Python objects; keep long lists of numbers in tensors"));
-  }
-  graph_.values_.push_back(value);
-  return static_cast<PickleIndex>(graph_.values_.size() - 1);
-}
-
 absl::Status PickleMachine::PushIndex(PickleIndex index) {
   if (++pushes_ > kMaxPushes)
     return Error(Reason::INPUT_LIMIT_EXCEEDED,
@@ -119,25 +110,15 @@ absl::Status PickleMachine::PushLong(int length_bytes) {
 }
 
 absl::Status PickleMachine::PushObject(Kind kind, PickleGlobal global, PickleIndex args, bool is_new) {
-  PickleValue value;
-  value.integer = is_new ? 1 : 0;
-  value.kind = kind;
-  value.global = global;
-  value.count = static_cast<uint32_t>(graph_.objects_.size());  // fewer objects than values
-  SCONCE_RETURN_IF_ERROR(Push(value));
-  graph_.objects_.emplace_back();
-  graph_.objects_.back().args = args;
-  return absl::OkStatus();
+  const absl::StatusOr<PickleIndex> object = graph_.AddObject(kind, global, args);
+  if (object.ok()) graph_.values_[*object].integer = is_new ? 1 : 0;
+  return PushMade(object);
 }
 
 absl::Status PickleMachine::PushTuple(size_t count) {
-  PickleValue value;
-  value.kind = Kind::kTuple;
-  value.count = static_cast<uint32_t>(count);
-  value.start = graph_.tuple_items_.size();
-  graph_.tuple_items_.insert(graph_.tuple_items_.end(), stack_.end() - count, stack_.end());
+  const absl::StatusOr<PickleIndex> tuple = graph_.AddTuple(absl::MakeConstSpan(stack_).last(count));
   stack_.resize(stack_.size() - count);
-  return Push(value);
+  return PushMade(tuple);
 }
 
 absl::Status PickleMachine::PushGlobal(absl::string_view module, absl::string_view name) {

@@ -15,6 +15,7 @@
 #include "base/status_macros.h"
 #include "storage/format/pickle_opcodes.h"
 #include "storage/format/pickle_reader.h"
+#include "storage/format/python_calls.h"
 
 namespace sconce::format {
 
@@ -42,6 +43,9 @@ class PickleMachine {
   absl::Status Error(Reason reason, absl::string_view what) const {
     return MakeError(reason, absl::StrCat(name_, ", byte ", op_start_, ": ", what));
   }
+  absl::Status Annotated(const absl::Status& error) const {
+    return Annotate(error, absl::StrCat(name_, ", byte ", op_start_));
+  }
   absl::Status Malformed(absl::string_view what) const {
     return Error(Reason::FILE_MALFORMED, absl::StrCat(what, "; the file is damaged, write it again"));
   }
@@ -54,11 +58,10 @@ class PickleMachine {
   absl::StatusOr<absl::string_view> TakeLine();
 
   // Values
-  absl::StatusOr<PickleIndex> Add(PickleValue value);
   absl::Status PushIndex(PickleIndex index);
-  absl::Status Push(PickleValue value) {
-    SCONCE_ASSIGN_OR_RETURN(const PickleIndex index, Add(value));
-    return PushIndex(index);
+  absl::Status Push(PickleValue value) { return PushMade(graph_.Add(value)); }
+  absl::Status PushMade(const absl::StatusOr<PickleIndex>& index) {
+    return index.ok() ? PushIndex(*index) : Annotated(index.status());
   }
   absl::Status PushSimple(Kind kind, int64_t integer) {
     PickleValue value;
@@ -90,6 +93,7 @@ class PickleMachine {
   absl::Status Fill(size_t count, bool pairs, Kind kind);
   absl::Status Call(bool is_new);
   absl::Status Build();
+  bool IsNothing(PickleIndex index) const;
 
   // The memo: dense as picklers number it; a map only for what jumps ahead.
   absl::Status Remember(uint64_t number);
@@ -99,6 +103,7 @@ class PickleMachine {
   const bool is_stream_;
   const bool is_script_;
   PickleGraph graph_;
+  PythonCalls calls_{graph_};
   size_t at_ = 0;
   size_t op_start_ = 0;
   bool stopped_ = false;

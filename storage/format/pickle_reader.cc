@@ -12,16 +12,21 @@ namespace {
 
 constexpr PickleIndex kAbsent = PickleGraph::kAbsent;
 
-// Whether class.__new__(class, *args) makes what class(*args) does. It does not for containers that are made from
-// another one, which __init__ would fill.
+// Whether class.__new__(class, *args) may be called.
 bool MadeByNew(PickleTag tag, size_t args) {
   switch (tag) {
+    case PickleTag::kScriptClass:
+      return args == 0;
     case PickleTag::kOrderedDict:
     case PickleTag::kCounter:
     case PickleTag::kSet:
-    case PickleTag::kScriptClass:
-      return args == 0;
+    case PickleTag::kComplex:
+    case PickleTag::kByteArray:
     case PickleTag::kSize:
+    case PickleTag::kDevice:
+    case PickleTag::kTensorClass:
+    case PickleTag::kOldTensorClass:
+    case PickleTag::kStorageType:
     case PickleTag::kParameter:
     case PickleTag::kException:
     case PickleTag::kObjectClass:
@@ -55,25 +60,6 @@ bool HasState(PickleTag tag) {
 
 }  // namespace
 
-absl::string_view PickleGraph::Text(PickleIndex index) const {
-  const PickleValue& value = values_[index];
-  return AsText(pickle_.subspan(value.start, value.count));
-}
-
-absl::Span<const PickleIndex> PickleGraph::Items(PickleIndex index) const {
-  const PickleValue& value = values_[index];
-  if (value.kind == PickleValue::Kind::kTuple)
-    return absl::MakeConstSpan(tuple_items_).subspan(value.start, value.count);
-  return objects_[value.count].items;
-}
-
-PickleIndex PickleGraph::Args(PickleIndex index) const {
-  return objects_[values_[index].count].args;
-}
-PickleIndex PickleGraph::State(PickleIndex index) const {
-  return objects_[values_[index].count].state;
-}
-
 absl::Status PickleMachine::Loop() {
   if (graph_.pickle_.size() > kMaxPickleBytes) {
     return Error(Reason::INPUT_LIMIT_EXCEEDED,
@@ -99,6 +85,20 @@ absl::Status PickleMachine::Loop() {
   if (is_stream_) graph_.pickle_ = graph_.pickle_.subspan(0, at_);
   if (!stack_.empty() || !marks_.empty() || remaining() != 0) return Malformed("the pickle holds more than one value");
   return absl::OkStatus();
+}
+
+// None, or an empty container: as a state it changes nothing.
+bool PickleMachine::IsNothing(PickleIndex index) const {
+  switch (graph_[index].kind) {
+    case Kind::kNone:
+      return true;
+    case Kind::kTuple:
+    case Kind::kList:
+    case Kind::kDict:
+      return graph_.Items(index).empty();
+    default:
+      return false;
+  }
 }
 
 // Scalars, memo and stack. The rest is in StepContainer and StepObject.
@@ -283,12 +283,17 @@ absl::Status PickleMachine::Call(bool is_new) {
   SCONCE_ASSIGN_OR_RETURN(const PickleIndex callee, Pop());
   const PickleGlobal global = graph_[callee].global;
   if (!IsRefused(callee)) {
-    if (graph_[callee].kind != Kind::kGlobal || !IsCallable(global.tag))
+    if (graph_[callee].kind != Kind::kGlobal || !IsCallable(global))
       return Malformed("something is called that is not a function");
     if (graph_[args].kind != Kind::kTuple) return Malformed("a function is called without a tuple of arguments");
     if (is_new && !MadeByNew(global.tag, graph_.Items(args).size()))
       return Malformed(
           absl::StrCat("an object of ", PickleGlobalName(global), " is made in a way PyTorch does not use"));
+  }
+  if (refused_.empty() && PythonCalls::Knows(global.tag)) {
+    const absl::StatusOr<PickleIndex> made = calls_.Make(global, args, is_new, at_);
+    if (!made.ok()) return Annotated(made.status());
+    return PushIndex(*made);
   }
   return PushObject(Kind::kCall, IsRefused(callee) ? PickleGlobal{} : global, args, is_new);
 }
@@ -300,9 +305,22 @@ absl::Status PickleMachine::Build() {
   if (IsRefused(target)) return absl::OkStatus();
   const PickleValue& value = graph_[target];
   if (value.kind != Kind::kCall || !HasState(value.global.tag)) {
+    const bool is_instance =
+        value.kind == Kind::kSet || (value.kind == Kind::kCall && MadeByNew(value.global.tag, /*args=*/0));
+    if (is_instance && IsNothing(state)) return absl::OkStatus();
+    if (value.kind == Kind::kCall && value.global.tag == PickleTag::kCounter)
+      return Error(Reason::FILE_UNSUPPORTED, "a Counter with attributes, which torch.save would not keep either");
+    if (value.kind == Kind::kCall && MakesTensor(value.global.tag))
+      return Error(Reason::FILE_UNSUPPORTED, "a tensor that is set anew after it was made; save the tensor itself");
     return Malformed("attributes are set on something that has none");
   }
-  PickleGraph::Object& object = graph_.objects_[value.count];
+  const uint32_t number = value.count;
+  if (value.global.tag == PickleTag::kOrderedDict) {
+    const absl::StatusOr<PickleIndex> updated = calls_.Update(graph_.objects_[number].state, state, at_);
+    if (updated.ok()) graph_.objects_[number].state = *updated;
+    return Annotated(updated.status());
+  }
+  PickleGraph::Object& object = graph_.objects_[number];
   if (object.state != kAbsent) return Malformed("attributes are set twice");
   object.state = state;
   return absl::OkStatus();

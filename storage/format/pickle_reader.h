@@ -2,6 +2,7 @@
 #define SCONCE_STORAGE_FORMAT_PICKLE_READER_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,8 @@ struct PickleValue {
     // its __new__ was called
     kCall,
     kPersistent,  // args: the persistent id
+    // text: the bytes of a storage that a call makes of numbers. Only as an argument in a call that PythonCalls wrote.
+    kElements,
   };
   Kind kind = Kind::kNone;
   PickleGlobal global;
@@ -41,7 +44,8 @@ struct PickleValue {
   union {
     int64_t integer = 0;
     double real;
-    uint64_t start;  // where in the pickle the text, or in the pool the tuple's items start
+    uint64_t start;  // where in the pickle (or, with PickleGraph::kMade, among the texts that calls made) the text
+                     // starts, or in the pool the tuple's items
   };
 };
 
@@ -50,6 +54,7 @@ struct PickleValue {
 class PickleGraph {
  public:
   static constexpr PickleIndex kAbsent = UINT32_MAX;
+  static constexpr uint64_t kMade = uint64_t{1} << 63;  // in PickleValue::start
 
   PickleIndex root() const { return root_; }
   size_t size() const { return values_.size(); }
@@ -62,6 +67,15 @@ class PickleGraph {
   PickleIndex Args(PickleIndex index) const;   // of a call always a tuple
   PickleIndex State(PickleIndex index) const;  // kAbsent when BUILD gave none
 
+  // For those who read a pickle. INPUT_LIMIT_EXCEEDED beyond kMaxPickleValues.
+  absl::StatusOr<PickleIndex> Add(PickleValue value);
+  absl::StatusOr<PickleIndex> AddTuple(absl::Span<const PickleIndex> items);  // which are none of this graph's own
+  absl::StatusOr<PickleIndex> AddObject(PickleValue::Kind kind, PickleGlobal global, PickleIndex args);
+  // A text that is no part of the pickle.
+  absl::StatusOr<PickleIndex> AddText(PickleValue::Kind kind, absl::string_view text);
+  void AppendItems(PickleIndex object, absl::Span<const PickleIndex> items);
+  void SetState(PickleIndex call, PickleIndex state) { objects_[values_[call].count].state = state; }
+
  private:
   friend class PickleMachine;
   // What a list, set, dict or call has beyond its value.
@@ -71,6 +85,7 @@ class PickleGraph {
     PickleIndex state = kAbsent;
   };
   ByteSpan pickle_;
+  std::string made_;  // the texts that AddText was given
   PickleIndex root_ = kAbsent;
   std::vector<PickleValue> values_;
   std::vector<PickleIndex> tuple_items_;
@@ -78,13 +93,14 @@ class PickleGraph {
 };
 
 // Limits of what is read, far beyond any real checkpoint's tree: they bound memory to about 0.5 GB whatever the pickle
-// says.
+// says, and a quarter more for what its calls make (PythonCalls).
 inline constexpr size_t kMaxPickleBytes = size_t{256} << 20;
 inline constexpr size_t kMaxPickleValues = size_t{8} << 20;
 
 // Runs the pickle's opcodes (protocols 2 to 5) over data only: GLOBAL looks a name up in the fixed list, and REDUCE,
-// NEWOBJ and BUILD record what Python would call. Nothing recurses, and memory grows only with opcodes read. `name` is
-// the record's, for messages.
+// NEWOBJ and BUILD record what Python would call; what the constructors of containers, numbers and plain tensors make
+// of their arguments is worked out at once (PythonCalls). Nothing recurses, and memory grows only with opcodes read.
+// `name` is the record's, for messages.
 //
 // PICKLE_GLOBAL_REFUSED names all globals that are not on the list at once (metadata `globals`); FILE_MALFORMED or
 // FILE_UNSUPPORTED for a broken or foreign pickle, with the byte; INPUT_LIMIT_EXCEEDED beyond the limits above.

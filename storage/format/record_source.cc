@@ -49,6 +49,7 @@ absl::StatusOr<RecordPiece> RecordReader::Next(size_t max_bytes) {
   RecordPiece piece;
   if (source_.in_place()) {
     piece.bytes = source_.stored.subspan(static_cast<size_t>(position_), size);
+    piece.owner = source_.owner;
     SCONCE_RETURN_IF_ERROR(Check(piece.bytes));
     return piece;
   }
@@ -104,7 +105,7 @@ absl::StatusOr<RecordPiece> ReadWholeRecord(const RecordSource& source, int64_t 
   RecordReader reader(source);
   if (source.in_place()) {
     while (!reader.done()) SCONCE_RETURN_IF_ERROR(reader.Next(kWholePieceBytes).status());
-    return RecordPiece{source.stored, nullptr};
+    return RecordPiece{source.stored, source.owner};
   }
   auto whole = std::make_shared<std::vector<uint8_t>>();
   whole->reserve(static_cast<size_t>(source.size_bytes));

@@ -24,6 +24,7 @@ struct RecordSource {
   bool deflated = false;        // zip method 8
   uint8_t swap_width = 1;       // 2, 4 or 8: elements of so many bytes are big-endian and are to be turned around
   absl::string_view name = {};  // of the record, for messages; empty when the file does not name it
+  std::shared_ptr<const void> owner = nullptr;  // of `stored` when it is not in the file but made of what is there
 
   static RecordSource Plain(ByteSpan bytes) {
     RecordSource source;
@@ -35,7 +36,7 @@ struct RecordSource {
   bool in_place() const { return !deflated && swap_width <= 1; }
 };
 
-// Bytes in the file (then `owner` is null) or made for this piece.
+// Bytes in the file (then `owner` is null) or made for this piece or its record.
 struct RecordPiece {
   ByteSpan bytes;
   std::shared_ptr<const void> owner;

@@ -22,6 +22,7 @@ uint8_t SwapWidth(DType dtype) {
 absl::Status SwapRecords(TorchIndex& index) {
   std::vector<uint8_t> widths(index.records.size(), 0);  // 0: nobody has said
   const auto see = [&](StorageIndex storage, DType dtype) -> absl::Status {
+    if (index.records[storage].owner != nullptr) return absl::OkStatus();  // not of the file, and in our own order
     uint8_t& width = widths[storage];
     if (width != 0 && width != SwapWidth(dtype)) {
       return MakeError(

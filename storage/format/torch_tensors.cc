@@ -1,5 +1,7 @@
 #include "storage/format/torch_tensors.h"
 
+#include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -10,27 +12,41 @@ namespace sconce::format {
 
 using Kind = PickleValue::Kind;
 
-bool TorchTensors::Makes(PickleTag tag) {
-  switch (tag) {
-    case PickleTag::kRebuildTensor:
-    case PickleTag::kRebuildTensorV2:
-    case PickleTag::kRebuildTensorV3:
-    case PickleTag::kRebuildMetaTensor:
-    case PickleTag::kRebuildFromCpu:
-    case PickleTag::kTensorClass:
-    case PickleTag::kOldTensorClass:
-      return true;
-    default:
-      return false;
+namespace {
+
+// Row-major; false when it overflows. As PyTorch, which takes an extent of 0 for 1 here.
+bool MakeContiguous(TensorView& view) {
+  int64_t step = 1;
+  view.stride.resize(view.shape.size());
+  for (size_t i = view.shape.size(); i-- > 0;) {
+    view.stride[i] = step;
+    if (__builtin_mul_overflow(step, std::max<int64_t>(view.shape[i], 1), &step)) return false;
   }
+  return true;
 }
 
-absl::StatusOr<TensorIndex> TorchTensors::Read(PickleTag function, absl::Span<const PickleIndex> args,
+DType DTypeOfClass(PickleGlobal type) {
+  return type.tag == PickleTag::kTensorClass ? DType::kFloat32 : OldTensorDType(type);
+}
+
+}  // namespace
+
+bool TorchTensors::IsStorage(PickleIndex value) const {
+  return graph_[value].kind == Kind::kPersistent || values_.IsCall(value, PickleTag::kStorageType) ||
+         values_.IsCall(value, PickleTag::kTypedStorage);
+}
+
+absl::StatusOr<TensorIndex> TorchTensors::Read(PickleGlobal function, absl::Span<const PickleIndex> args,
                                                PickleIndex state) {
-  const bool is_class = function == PickleTag::kTensorClass || function == PickleTag::kOldTensorClass;
-  SCONCE_ASSIGN_OR_RETURN(TensorView view, is_class ? ReadOldTensor(args, state) : ReadView(function, args));
+  SCONCE_ASSIGN_OR_RETURN(TensorView view, ReadAny(function, args, state));
   if (IsQuantized(view.dtype)) return MalformedValue("a tensor of a quantized type without its scale");
   return Add(std::move(view));
+}
+
+absl::StatusOr<TensorView> TorchTensors::ReadAny(PickleGlobal function, absl::Span<const PickleIndex> args,
+                                                 PickleIndex state) {
+  const bool is_class = function.tag == PickleTag::kTensorClass || function.tag == PickleTag::kOldTensorClass;
+  return is_class ? ReadOldTensor(function, args, state) : ReadView(function.tag, args);
 }
 
 absl::StatusOr<TensorIndex> TorchTensors::ReadQuantized(absl::Span<const PickleIndex> args) {
@@ -42,8 +58,8 @@ absl::StatusOr<TensorIndex> TorchTensors::ReadQuantized(absl::Span<const PickleI
   return Add(std::move(view));
 }
 
-absl::StatusOr<Node> TorchTensors::ReadBareStorage(PickleIndex persistent) {
-  SCONCE_ASSIGN_OR_RETURN(const StorageRef storage, ReadStorage(persistent));
+absl::StatusOr<Node> TorchTensors::ReadBareStorage(PickleIndex value) {
+  SCONCE_ASSIGN_OR_RETURN(const StorageRef storage, ReadStorage(value));
   if (storage.is_part)
     return UnsupportedValue("a storage that is a part of another one, as old releases of PyTorch had them");
   Node node;
@@ -64,6 +80,7 @@ absl::StatusOr<TensorView> TorchTensors::ReadView(PickleTag function, absl::Span
   const size_t plain = function == PickleTag::kRebuildTensor ? 4 : has_dtype ? 7 : 6;
   if (args.size() != plain && (plain == 4 || args.size() != plain + 1))
     return MalformedValue("a tensor has too few or too many arguments");
+  if (graph_[args[0]].kind != Kind::kPersistent) return MalformedValue("a tensor without a storage");
   SCONCE_ASSIGN_OR_RETURN(TensorView view, ReadPlace(args));
   if (plain > 4) {
     SCONCE_ASSIGN_OR_RETURN(view.requires_grad, values_.ReadBool(args[4]));
@@ -87,13 +104,62 @@ absl::StatusOr<TensorView> TorchTensors::ReadMeta(absl::Span<const PickleIndex> 
   return view;
 }
 
-// torch.FloatTensor(), to which BUILD gives the four arguments of _rebuild_tensor: PyTorch before 0.2.
-absl::StatusOr<TensorView> TorchTensors::ReadOldTensor(absl::Span<const PickleIndex> args, PickleIndex state) {
-  if (!args.empty() || state == PickleGraph::kAbsent || graph_[state].kind != Kind::kTuple ||
-      graph_.Items(state).size() != 4) {
-    return MalformedValue("a tensor is made in a way no PyTorch saves it");
+// torch.FloatTensor(), to which BUILD gives the four arguments of _rebuild_tensor: PyTorch before 0.2. And what
+// PythonCalls makes of it: torch.FloatTensor(elements, shape), (storage), (tensor).
+absl::StatusOr<TensorView> TorchTensors::ReadOldTensor(PickleGlobal type, absl::Span<const PickleIndex> args,
+                                                       PickleIndex state) {
+  const DType dtype = DTypeOfClass(type);
+  if (state != PickleGraph::kAbsent) return ReadOldState(dtype, state);
+  if (args.empty() || (type.tag == PickleTag::kOldTensorClass && !IsPlainTensorClass(type)))
+    return UnsupportedValue("a tensor is made in a way no PyTorch saves it; save the tensor itself");
+  if (args.size() == 2 && graph_[args[0]].kind == Kind::kElements) {
+    TensorView view;
+    view.dtype = dtype;
+    view.storage = ReadMade(args[0], static_cast<uint8_t>(dtype)).index;
+    SCONCE_ASSIGN_OR_RETURN(view.shape, values_.ReadDims(args[1]));
+    if (!MakeContiguous(view)) return MalformedValue("a tensor's size overflows");
+    return view;
   }
-  return ReadPlace(graph_.Items(state));
+  if (args.size() == 1 && IsStorage(args[0])) return ViewAll(args[0], dtype);
+  if (args.size() == 1 && graph_[args[0]].kind == Kind::kCall && MakesTensor(graph_[args[0]].global.tag)) {
+    // PythonCalls lets none of them nest in another.
+    const PickleIndex copy = args[0];
+    SCONCE_ASSIGN_OR_RETURN(const TensorView view,
+                            ReadAny(graph_[copy].global, graph_.Items(graph_.Args(copy)), graph_.State(copy)));
+    if (type.tag == PickleTag::kOldTensorClass && view.dtype != dtype)
+      return MalformedValue("a tensor is made of one of another dtype");
+    return view;
+  }
+  return UnsupportedValue("a tensor is made in a way no PyTorch saves it; save the tensor itself");
+}
+
+// What Tensor.set_ takes: (storage, offset, size, stride), without the last, or the storage alone.
+absl::StatusOr<TensorView> TorchTensors::ReadOldState(DType dtype, PickleIndex state) {
+  const bool is_sequence = graph_[state].kind == Kind::kTuple || graph_[state].kind == Kind::kList;
+  const absl::Span<const PickleIndex> parts = is_sequence ? graph_.Items(state) : absl::Span<const PickleIndex>();
+  if (parts.empty() || !IsStorage(parts[0]))
+    return UnsupportedValue("a tensor is given a state that no PyTorch saves; save the tensor itself");
+  if (parts.size() == 1) return ViewAll(parts[0], dtype);
+  if (parts.size() < 3 || parts.size() > 4) return MalformedValue("a tensor is given a state that no PyTorch saves");
+  SCONCE_ASSIGN_OR_RETURN(TensorView view, ReadPlace(parts));
+  if (graph_[parts[0]].kind != Kind::kPersistent) view.dtype = dtype;
+  return view;
+}
+
+// A tensor of one dimension that sees all of a storage.
+absl::StatusOr<TensorView> TorchTensors::ViewAll(PickleIndex storage, DType dtype) {
+  SCONCE_ASSIGN_OR_RETURN(const StorageRef ref, ReadStorage(storage));
+  if (ref.is_part) return UnsupportedValue("a tensor of a part of a storage; save the tensor itself");
+  const bool is_loaded =
+      graph_[storage].kind == Kind::kPersistent;  // then torch.load makes an untyped one one of uint8
+  const DType type = ref.type != 0 ? static_cast<DType>(ref.type) : is_loaded ? DType::kUInt8 : dtype;
+  if (type != dtype) return MalformedValue("a tensor is made of a storage of another dtype");
+  TensorView view;
+  view.dtype = dtype;
+  view.storage = ref.index;
+  view.shape = {file_.manifest.storages[ref.index].size_bytes / ElementBytes(dtype)};
+  view.stride = {1};
+  return view;
 }
 
 // _rebuild_device_tensor_from_cpu_tensor(data, dtype, device, requires_grad): how PyTorch saves a tensor of a device
@@ -118,13 +184,17 @@ absl::StatusOr<TensorView> TorchTensors::ReadFromCpu(absl::Span<const PickleInde
 }
 
 absl::StatusOr<TensorView> TorchTensors::ReadPlace(absl::Span<const PickleIndex> args) {
-  if (graph_[args[0]].kind != Kind::kPersistent) return MalformedValue("a tensor without a storage");
+  if (!IsStorage(args[0])) return MalformedValue("a tensor without a storage");
   SCONCE_ASSIGN_OR_RETURN(const StorageRef storage, ReadStorage(args[0]));
   TensorView view;
   view.storage = storage.index;
   SCONCE_ASSIGN_OR_RETURN(view.offset, values_.ReadCount(args[1]));
   SCONCE_ASSIGN_OR_RETURN(view.shape, values_.ReadDims(args[2]));
-  SCONCE_ASSIGN_OR_RETURN(view.stride, values_.ReadDims(args[3]));
+  if (args.size() == 3) {
+    if (!MakeContiguous(view)) return MalformedValue("a tensor's size overflows");
+  } else {
+    SCONCE_ASSIGN_OR_RETURN(view.stride, values_.ReadDims(args[3]));
+  }
   view.dtype = storage.type == 0 ? DType::kUInt8 : static_cast<DType>(storage.type);
   if (storage.is_part) SCONCE_RETURN_IF_ERROR(MoveToPart(storage, view));
   return view;
@@ -159,9 +229,33 @@ absl::Status TorchTensors::ReadMetadata(PickleIndex metadata, TensorView& view) 
   return absl::OkStatus();
 }
 
+absl::StatusOr<TorchTensors::StorageRef> TorchTensors::ReadStorage(PickleIndex value) {
+  if (graph_[value].kind == Kind::kPersistent) return ReadPersistent(value);
+  const bool is_typed = values_.IsCall(value, PickleTag::kTypedStorage);
+  return ReadMade(graph_.Items(graph_.Args(value))[0], is_typed ? static_cast<uint8_t>(DType::kFloat32) : 0);
+}
+
+// A storage that lies in no record.
+TorchTensors::StorageRef TorchTensors::ReadMade(PickleIndex elements, uint8_t type) {
+  if (const auto it = made_.find(elements); it != made_.end()) return it->second;
+  const auto bytes = std::make_shared<const std::string>(graph_.Text(elements));
+  Storage storage;
+  storage.size_bytes = static_cast<int64_t>(bytes->size());
+  storage.device = "cpu";
+  RecordSource record = RecordSource::Plain(AsBytes(*bytes));
+  record.owner = bytes;
+  StorageRef made;
+  made.index = static_cast<StorageIndex>(file_.manifest.storages.size());
+  made.type = type;
+  file_.manifest.storages.push_back(std::move(storage));
+  file_.records.push_back(std::move(record));
+  made_.emplace(elements, made);
+  return made;
+}
+
 // A persistent id is ('storage', class, key, location, number of elements), and in the legacy container a sixth: None,
 // or (key, offset, number of elements) of the part of that storage which is meant.
-absl::StatusOr<TorchTensors::StorageRef> TorchTensors::ReadStorage(PickleIndex persistent) {
+absl::StatusOr<TorchTensors::StorageRef> TorchTensors::ReadPersistent(PickleIndex persistent) {
   const PickleIndex id = graph_.Args(persistent);
   const absl::Span<const PickleIndex> parts =
       graph_[id].kind == Kind::kTuple ? graph_.Items(id) : absl::Span<const PickleIndex>();

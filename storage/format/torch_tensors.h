@@ -23,14 +23,15 @@ class TorchTensors {
   TorchTensors(const PickleGraph& graph, StorageLookup lookup, TorchValues& values, TorchIndex& file)
       : graph_(graph), lookup_(lookup), values_(values), file_(file) {}
 
-  // Whether a call of this makes a strided tensor: then Read takes it. (A quantized one is read by ReadQuantized.)
-  static bool Makes(PickleTag tag);
-  // What function(*args) makes; `state` is what BUILD then gave it, or kAbsent.
-  absl::StatusOr<TensorIndex> Read(PickleTag function, absl::Span<const PickleIndex> args, PickleIndex state);
+  // What function(*args) makes, MakesTensor(function.tag); `state` is what BUILD then gave it, or kAbsent. (A quantized
+  // one is read by ReadQuantized.)
+  absl::StatusOr<TensorIndex> Read(PickleGlobal function, absl::Span<const PickleIndex> args, PickleIndex state);
   // The integers of _rebuild_qtensor(storage, offset, size, stride, quantizer, requires_grad, hooks).
   absl::StatusOr<TensorIndex> ReadQuantized(absl::Span<const PickleIndex> args);
-  // A kStorage node for a persistent id that is part of the tree itself.
-  absl::StatusOr<Node> ReadBareStorage(PickleIndex persistent);
+  // Whether it is a storage: a persistent id, or one made of numbers.
+  bool IsStorage(PickleIndex value) const;
+  // A kStorage node for one that is part of the tree itself.
+  absl::StatusOr<Node> ReadBareStorage(PickleIndex storage);
 
  private:
   struct StorageRef {
@@ -42,15 +43,20 @@ class TorchTensors {
     int64_t elements = 0;
   };
 
+  absl::StatusOr<TensorView> ReadAny(PickleGlobal function, absl::Span<const PickleIndex> args, PickleIndex state);
   absl::StatusOr<TensorView> ReadView(PickleTag function, absl::Span<const PickleIndex> args);
   absl::StatusOr<TensorView> ReadMeta(absl::Span<const PickleIndex> args);
-  absl::StatusOr<TensorView> ReadOldTensor(absl::Span<const PickleIndex> args, PickleIndex state);
+  absl::StatusOr<TensorView> ReadOldTensor(PickleGlobal type, absl::Span<const PickleIndex> args, PickleIndex state);
+  absl::StatusOr<TensorView> ReadOldState(DType dtype, PickleIndex state);
+  absl::StatusOr<TensorView> ViewAll(PickleIndex storage, DType dtype);
   absl::StatusOr<TensorView> ReadFromCpu(absl::Span<const PickleIndex> args);
   // The four arguments that all functions with a storage begin with.
   absl::StatusOr<TensorView> ReadPlace(absl::Span<const PickleIndex> args);
   absl::Status ReadMetadata(PickleIndex metadata, TensorView& view) const;
   absl::StatusOr<TensorIndex> Add(TensorView view);
-  absl::StatusOr<StorageRef> ReadStorage(PickleIndex persistent);
+  absl::StatusOr<StorageRef> ReadStorage(PickleIndex value);
+  absl::StatusOr<StorageRef> ReadPersistent(PickleIndex persistent);
+  StorageRef ReadMade(PickleIndex elements, uint8_t type);
   absl::Status ReadPart(PickleIndex metadata, StorageRef& storage) const;
   absl::Status MoveToPart(const StorageRef& storage, TensorView& view) const;
   absl::StatusOr<StorageIndex> AddStorage(absl::string_view key, absl::string_view device, int64_t size_bytes);
@@ -60,6 +66,7 @@ class TorchTensors {
   TorchValues& values_;
   TorchIndex& file_;
   absl::flat_hash_map<absl::string_view, StorageRef> by_key_;
+  absl::flat_hash_map<PickleIndex, StorageRef> made_;  // by the value that holds the elements
   // While the tensor of a device without storages is read: that device, which its storage gets instead of its own tag.
   absl::string_view moved_to_;
 };

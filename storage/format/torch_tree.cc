@@ -68,14 +68,14 @@ class TreeBuilder {
       SCONCE_ASSIGN_OR_RETURN(node_of_[value], nodes_.Add(std::move(node)));
       return absl::OkStatus();
     }
-    if (what.kind == Kind::kPersistent) {
+    if (tensors_.IsStorage(value)) {
       SCONCE_ASSIGN_OR_RETURN(Node node, tensors_.ReadBareStorage(value));
       SCONCE_ASSIGN_OR_RETURN(node_of_[value], nodes_.Add(std::move(node)));
       return absl::OkStatus();
     }
-    if (what.kind == Kind::kCall && TorchTensors::Makes(what.global.tag)) {
+    if (what.kind == Kind::kCall && MakesTensor(what.global.tag)) {
       SCONCE_ASSIGN_OR_RETURN(node_of_[value],
-                              AddTensor(what.global.tag, graph_.Items(graph_.Args(value)), graph_.State(value)));
+                              AddTensor(what.global, graph_.Items(graph_.Args(value)), graph_.State(value)));
       return absl::OkStatus();
     }
     node_of_[value] = kOpen;
@@ -86,10 +86,11 @@ class TreeBuilder {
   // The first child of a tensor subclass: what the function makes that stands beside its arguments.
   absl::Status VisitInnerCall() {
     const absl::Span<const PickleIndex> outer = graph_.Items(graph_.Args(frames_.back().value));
-    const PickleTag function = graph_[outer[0]].global.tag;
+    const PickleGlobal global = graph_[outer[0]].global;
+    const PickleTag function = global.tag;
     const absl::Span<const PickleIndex> args = graph_.Items(outer[2]);
-    if (TorchTensors::Makes(function)) {
-      SCONCE_ASSIGN_OR_RETURN(const NodeIndex tensor, AddTensor(function, args, PickleGraph::kAbsent));
+    if (MakesTensor(function)) {
+      SCONCE_ASSIGN_OR_RETURN(const NodeIndex tensor, AddTensor(global, args, PickleGraph::kAbsent));
       frames_.back().children.push_back(tensor);
       return absl::OkStatus();
     }
@@ -97,7 +98,7 @@ class TreeBuilder {
     return nodes_.OpenCall(function, args, frames_.back());
   }
 
-  absl::StatusOr<NodeIndex> AddTensor(PickleTag function, absl::Span<const PickleIndex> args, PickleIndex state) {
+  absl::StatusOr<NodeIndex> AddTensor(PickleGlobal function, absl::Span<const PickleIndex> args, PickleIndex state) {
     Node node;
     node.kind = NodeKind::kTensor;
     SCONCE_ASSIGN_OR_RETURN(node.tensor, tensors_.Read(function, args, state));

@@ -1,6 +1,7 @@
 #include "storage/format/torch_values.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -9,28 +10,12 @@
 #include "absl/strings/strip.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "storage/format/latin1.h"
 
 namespace sconce::format {
 namespace {
 
 using Kind = PickleValue::Kind;
-
-// The bytes that the characters of a str are in Latin-1, which is how protocol 2 carries bytes objects.
-absl::StatusOr<std::string> EncodeLatin1(absl::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<uint8_t>(text[i]);
-    if (c < 0x80) {
-      out.push_back(text[i]);
-    } else if ((c == 0xc2 || c == 0xc3) && i + 1 < text.size()) {
-      out.push_back(static_cast<char>((c & 3) << 6 | (static_cast<uint8_t>(text[++i]) & 0x3f)));
-    } else {
-      return MalformedValue("a bytes object has a character above 255");
-    }
-  }
-  return out;
-}
 
 }  // namespace
 
@@ -167,7 +152,9 @@ absl::StatusOr<Node> TorchValues::ReadText(NodeKind kind, absl::Span<const Pickl
   }
   if (args.size() == 2 && IsStr(args[0]) && IsStr(args[1]) &&
       (graph_.Text(args[1]) == "latin1" || graph_.Text(args[1]) == "latin-1")) {
-    SCONCE_ASSIGN_OR_RETURN(node.text, EncodeLatin1(text));
+    std::optional<std::string> bytes = Latin1FromUtf8(text);
+    if (!bytes.has_value()) return MalformedValue("a bytes object has a character above 255");
+    node.text = *std::move(bytes);
     return node;
   }
   return MalformedValue("a bytes object is made from something else than bytes");
@@ -251,7 +238,8 @@ absl::StatusOr<Dims> TorchValues::ReadDims(PickleIndex value) {
       graph_.Items(graph_.Args(value)).size() == 1) {
     tuple = graph_.Items(graph_.Args(value))[0];
   }
-  if (graph_[tuple].kind != Kind::kTuple) return MalformedValue("a tensor's size or stride is not a tuple");
+  if (graph_[tuple].kind != Kind::kTuple && graph_[tuple].kind != Kind::kList)
+    return MalformedValue("a tensor's size or stride is not a tuple");
   const absl::Span<const PickleIndex> items = graph_.Items(tuple);
   SCONCE_RETURN_IF_ERROR(Charge(items.size()));
   Dims dims;

@@ -43,9 +43,9 @@ absl::Status TreeNodes::Open(PickleIndex value, TreeFrame& frame) {
   const Args args = graph_.Items(graph_.Args(value));
   switch (function) {
     case PickleTag::kOrderedDict:
-      return OpenOrderedDict(value, args, frame);
+      return OpenOrderedDict(value, frame);
     case PickleTag::kCounter:
-      return OpenCounter(value, args, frame);
+      return TakeDict(frame, NodeKind::kCounter, graph_.Items(value));
     case PickleTag::kRebuildFromType:
       return OpenSubclass(args, frame);
     case PickleTag::kScriptClass:
@@ -69,11 +69,6 @@ absl::Status TreeNodes::Open(PickleIndex value, TreeFrame& frame) {
 
 absl::Status TreeNodes::OpenCall(PickleTag function, absl::Span<const PickleIndex> args, TreeFrame& frame) {
   switch (function) {
-    case PickleTag::kSet: {
-      if (args.empty()) return TakeSet(frame, {});
-      SCONCE_ASSIGN_OR_RETURN(const Args elements, OnlyArgument(args, Kind::kList));
-      return TakeSet(frame, elements);
-    }
     case PickleTag::kSize: {
       SCONCE_ASSIGN_OR_RETURN(const Args extents, OnlyArgument(args, Kind::kTuple));
       frame.kind = NodeKind::kSize;
@@ -154,37 +149,13 @@ absl::StatusOr<absl::Span<const PickleIndex>> TreeNodes::OnlyArgument(Args args,
   return items;
 }
 
-// Python 3 makes an empty one and sets its items; Python 2 gives it a list of [key, value] lists.
-absl::Status TreeNodes::OpenOrderedDict(PickleIndex value, Args args, TreeFrame& frame) {
-  std::vector<PickleIndex> items;
-  if (!args.empty()) {
-    SCONCE_ASSIGN_OR_RETURN(const Args pairs, OnlyArgument(args, Kind::kList));
-    for (const PickleIndex pair : pairs) {
-      const Kind kind = graph_[pair].kind;
-      const bool is_pair = (kind == Kind::kList || kind == Kind::kTuple) && graph_.Items(pair).size() == 2;
-      if (!is_pair) return MalformedValue("an OrderedDict is made from something else than pairs");
-      items.insert(items.end(), graph_.Items(pair).begin(), graph_.Items(pair).end());
-    }
-  }
-  const Args own = graph_.Items(value);
-  items.insert(items.end(), own.begin(), own.end());
-  SCONCE_RETURN_IF_ERROR(TakeDict(frame, NodeKind::kOrderedDict, items));
+absl::Status TreeNodes::OpenOrderedDict(PickleIndex value, TreeFrame& frame) {
+  SCONCE_RETURN_IF_ERROR(TakeDict(frame, NodeKind::kOrderedDict, graph_.Items(value)));
   const PickleIndex state = graph_.State(value);
   if (state == PickleGraph::kAbsent) return absl::OkStatus();
   if (graph_[state].kind != Kind::kDict) return MalformedValue("an OrderedDict's attributes are not a dict");
   frame.todo.push_back(state);
   return absl::OkStatus();
-}
-
-absl::Status TreeNodes::OpenCounter(PickleIndex value, Args args, TreeFrame& frame) {
-  std::vector<PickleIndex> items;
-  if (!args.empty()) {
-    SCONCE_ASSIGN_OR_RETURN(const Args counts, OnlyArgument(args, Kind::kDict));
-    items.assign(counts.begin(), counts.end());
-  }
-  const Args own = graph_.Items(value);
-  items.insert(items.end(), own.begin(), own.end());
-  return TakeDict(frame, NodeKind::kCounter, items);
 }
 
 // _rebuild_parameter(tensor, requires_grad, hooks), _rebuild_parameter_with_state(..., state), Parameter(tensor,

@@ -57,8 +57,7 @@ class TreeNodes {
 
   absl::Status TakeDict(TreeFrame& frame, NodeKind kind, Args items);
   absl::Status TakeSet(TreeFrame& frame, Args elements);
-  absl::Status OpenOrderedDict(PickleIndex value, Args args, TreeFrame& frame);
-  absl::Status OpenCounter(PickleIndex value, Args args, TreeFrame& frame);
+  absl::Status OpenOrderedDict(PickleIndex value, TreeFrame& frame);
   absl::Status OpenParameter(PickleTag function, Args args, TreeFrame& frame);
   absl::Status OpenOldParameter(Args args, PickleIndex state, TreeFrame& frame);
   absl::Status OpenSparse(Args args, TreeFrame& frame);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Lets the PyTorch of another Debian release judge the files we write, in a throw-away root of that release: every fixture, read and
 # written again (judge_torch.py by its expected.json, judge_pairs.py by what it was), and trees made by hand (judge_written.py). Then
-# thousands of mutated ones (differential_torch.py), and plans of warm starts (judge_plans.py).
+# thousands of mutated ones (differential_torch.py), plans of warm starts (judge_plans.py), and calls that no torch.save writes
+# (judge_calls.py).
 #
 #   tests/python/judge_in_root.sh RELEASE [BUILD_FOLDER]      e.g. trixie (PyTorch 2.6), forky (2.14)
 #
@@ -41,6 +42,9 @@ done
 mkdir "$folder/mutated"
 /usr/bin/python3 tests/python/differential_torch.py --make "$folder/mutated" --count "${SCONCE_MUTATIONS:-10000}" "$shared"/fixtures/torch-* tests/data tests/data/objects
 (tool_path=$(realpath "$build/tests/rewrite_torch") && cd "$folder/mutated" && "$tool_path" --batch <list >answers)
+mkdir "$folder/calls"
+/usr/bin/python3 tests/python/judge_calls.py --make "$folder/calls"
+(tool_path=$(realpath "$build/tests/rewrite_torch") && cd "$folder/calls" && "$tool_path" --batch <list >answers)
 in_root() {
   "$tool" "$release" --packages "python3-torch python3-numpy" --bind "$folder" -- sh -ec "$1"
 }
@@ -55,4 +59,5 @@ in_root '
   python3 judge_pairs.py /src/originals /src/rewritten
   python3 judge_written.py --files /src/kinds
   python3 judge_plans.py --judge /src/plans
+  python3 judge_calls.py --judge /src/calls
   python3 differential_torch.py --judge /src/mutated'

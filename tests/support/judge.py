@@ -43,6 +43,8 @@ class _Describer:
             return (type(value).__name__, str(value))
         if isinstance(value, torch.storage.TypedStorage):
             return ("storage", str(value.dtype), *self.storage(value.untyped()), _sha(bytes(value.untyped())))
+        if isinstance(value, getattr(torch, "UntypedStorage", ())):  # which torch.save makes one of uint8
+            return ("storage", "torch.uint8", *self.storage(value), _sha(bytes(value)))
         if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
             return ("global", *_name_of(value))
         if type(value).__name__ == "StorageType":  # what weights_only makes of a storage class

@@ -71,12 +71,12 @@ TEST(PickleGlobalsTest, NothingThatRunsIsKnown) {
 }
 
 TEST(PickleGlobalsTest, OnlyFunctionsAndClassesAreCallable) {
-  EXPECT_TRUE(IsCallable(FindPickleGlobal("collections", "OrderedDict")->tag));
-  EXPECT_TRUE(IsCallable(FindPickleGlobal("numpy", "dtype")->tag));
-  EXPECT_FALSE(IsCallable(FindPickleGlobal("numpy", "ndarray")->tag));
-  EXPECT_FALSE(IsCallable(FindPickleGlobal("torch", "float32")->tag));
-  EXPECT_FALSE(IsCallable(FindPickleGlobal("torch", "FloatStorage")->tag));
-  EXPECT_FALSE(IsCallable(PickleTag::kNone));
+  EXPECT_TRUE(IsCallable(*FindPickleGlobal("collections", "OrderedDict")));
+  EXPECT_TRUE(IsCallable(*FindPickleGlobal("numpy", "dtype")));
+  EXPECT_FALSE(IsCallable(*FindPickleGlobal("numpy", "ndarray")));
+  EXPECT_FALSE(IsCallable(*FindPickleGlobal("torch", "float32")));
+  EXPECT_FALSE(IsCallable(*FindPickleGlobal("torch", "FloatStorage")));
+  EXPECT_FALSE(IsCallable(PickleGlobal{}));
 }
 
 }  // namespace

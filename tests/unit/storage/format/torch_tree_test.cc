@@ -320,6 +320,7 @@ TEST_F(TorchTreeTest, WrongArgumentsAreRefused) {
                                      {"collections", "OrderedDict"},
                                      {"collections", "Counter"}}) {
     for (int count = 1; count < 10; ++count) {
+      if (count == 1 && name == std::string("Counter")) continue;  // Counter(None) is an empty one
       out_ = PickleWriter();
       Mark(module, name);
       for (int i = 0; i < count; ++i) out_.Op(PickleOp::kNone);
