@@ -16,10 +16,10 @@ from __future__ import annotations
 import collections
 import ctypes
 import os
+import queue
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, overload
+from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple, overload
 
 import numpy
 
@@ -31,7 +31,8 @@ from sconce._nodes import collector_paused
 __all__ = ["LateSnapshot", "Snapshot", "drop_pooled_memory", "take_snapshot"]
 
 _ALIGNMENT = 64
-_PIECE_BYTES = 16 << 20  # what one thread copies at a time
+_PIECE_BYTES = 4 << 20  # what one thread copies at a time
+_WORTH_A_THREAD = 16 << 20  # so much for each thread that helps
 _SMALL_BYTES = 128 << 10  # giving the interpreter's lock away and waiting for it takes longer than copying so much
 _BATCH = 1024  # small pieces that are copied before others get the lock
 _MAX_THREADS = 4  # more than these do not make memory faster
@@ -249,28 +250,90 @@ def _places(sizes: Sequence[int]) -> Tuple[List[int], int]:
 def _copy_all(pieces: Sequence[_Piece], base: int) -> None:
     """Copies bytes that are at an address to their places behind the base."""
     small: List[_Piece] = []
-    large: List[_Piece] = []
+    large: Deque[_Piece] = collections.deque()
+    total = 0
     for piece in pieces:
-        (small if piece[2] < _SMALL_BYTES else large).append(piece)
-    _copy_small(small, base)
-    total = sum(size for _, _, size in large)
-    threads = min(_MAX_THREADS, os.cpu_count() or 1, total // _PIECE_BYTES)
-    if threads < 2:
-        _copy_large(large, base)
-        return
-    # One share of about the same size each: a task for each piece would cost more than copying it.
-    shares: List[List[_Piece]] = [[] for _ in range(threads)]
-    done = 0
-    for place, address, size in large:
+        place, address, size = piece
+        if size < _SMALL_BYTES:
+            small.append(piece)
+            continue
+        total += size
         for start in range(0, size, _PIECE_BYTES):
-            count = min(_PIECE_BYTES, size - start)
-            shares[done * threads // total].append((place + start, address + start, count))
-            done += count
-    with ThreadPoolExecutor(threads - 1, "sconce-snapshot") as pool:
-        others = [pool.submit(_copy_large, share, base) for share in shares[1:]]
-        _copy_large(shares[0], base)
-        for other in others:
-            other.result()
+            large.append((place + start, address + start, min(_PIECE_BYTES, size - start)))
+    work = _Work(large, base)
+    _crew.help_with(work, min(_MAX_THREADS, os.cpu_count() or 1, total // _WORTH_A_THREAD) - 1)
+    _copy_small(small, base)
+    work.finish()
+
+
+class _Work:
+    """Pieces to be copied, by whoever has the time: a thread that does not get a core keeps nobody waiting, but for the piece that it has in hand."""
+
+    def __init__(self, pieces: Deque[_Piece], base: int) -> None:
+        self._pieces = pieces
+        self._base = base
+        self._changed = threading.Condition()
+        self._helpers = 0  # that are at it
+
+    def help(self) -> None:
+        """Takes part until no piece is left."""
+        with self._changed:
+            self._helpers += 1
+        try:
+            self._copy()
+        finally:
+            with self._changed:
+                self._helpers -= 1
+                self._changed.notify()
+
+    def finish(self) -> None:
+        """Returns when all is copied."""
+        self._copy()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._helpers)
+
+    def _copy(self) -> None:
+        while True:
+            try:
+                place, address, size = self._pieces.popleft()
+            except IndexError:
+                return
+            _memmove_unlocked(self._base + place, address, size)
+
+
+class _Crew:
+    """Threads that help to copy. They stay, for starting one means to wait for it."""
+
+    def __init__(self) -> None:
+        self._queue: "queue.SimpleQueue[_Work]" = queue.SimpleQueue()
+        self._mutex = threading.Lock()
+        self._size = 0
+
+    def help_with(self, work: _Work, count: int) -> None:
+        """Lets so many take part, when they get to it."""
+        with self._mutex:
+            while self._size < count:
+                threading.Thread(target=self._run, name="sconce-snapshot", daemon=True).start()
+                self._size += 1
+        for _ in range(count):
+            self._queue.put(work)
+
+    def _run(self) -> None:
+        while True:
+            self._queue.get().help()
+
+
+_crew = _Crew()
+
+
+def _new_crew() -> None:
+    """In a child of a fork, which has no other threads."""
+    global _crew  # pylint: disable=global-statement
+    _crew = _Crew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_crew)
 
 
 # The same function twice: with and without giving the interpreter's lock away.
@@ -284,8 +347,3 @@ def _copy_small(pieces: Sequence[_Piece], base: int) -> None:
     for start in range(0, len(pieces), _BATCH):
         places, addresses, sizes = zip(*pieces[start : start + _BATCH])
         collections.deque(map(_memmove_locked, map(base.__add__, places), addresses, sizes), maxlen=0)
-
-
-def _copy_large(pieces: Sequence[_Piece], base: int) -> None:
-    for place, address, size in pieces:
-        _memmove_unlocked(base + place, address, size)

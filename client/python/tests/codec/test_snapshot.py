@@ -119,6 +119,7 @@ def test_many_threads_copy_as_one(monkeypatch):
     monkeypatch.setattr(_snapshot.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(_snapshot, "_PIECE_BYTES", 1000)
     monkeypatch.setattr(_snapshot, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(_snapshot, "_WORTH_A_THREAD", 1000)
     value = {str(i): torch.arange(300 + 17 * i) for i in range(50)}
     captured = capture(value)
     with Snapshot(captured) as snapshot:

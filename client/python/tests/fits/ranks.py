@@ -1,6 +1,7 @@
 """Starts the ranks of a distributed job, and is what each of them runs: `ranks.py ACTION RANK WORLD FOLDER TARGET RUN`."""
 
 import faulthandler
+import os
 import pathlib
 import subprocess
 import sys
@@ -44,7 +45,9 @@ def main():
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=int(rank), world_size=int(world))
     getattr(rank_actions, action)(sconce.connect(target).run(run), int(rank))
     dist.barrier()
-    dist.destroy_process_group()
+    # Not by way of destroy_process_group(): where gRPC 1.51 was used beside it, that of PyTorch 2.6 now and then waits forever for a thread of its own (seen
+    # in a program without this package).
+    os._exit(0)
 
 
 if __name__ == "__main__":
