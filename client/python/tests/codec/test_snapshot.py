@@ -1,5 +1,7 @@
 """Snapshots: what is written to a tensor after one was made is not in it, whoever writes and however soon."""
 
+import subprocess
+import sys
 import threading
 
 import numpy
@@ -8,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from codec_judge import described, restored  # noqa: E402
+from codec_support import SOURCE  # noqa: E402
 from sconce import _snapshot  # noqa: E402
 from sconce._capture import Captured, capture  # noqa: E402
 from sconce._snapshot import Snapshot, drop_pooled_memory, take_snapshot  # noqa: E402
@@ -124,3 +127,29 @@ def test_many_threads_copy_as_one(monkeypatch):
     captured = capture(value)
     with Snapshot(captured) as snapshot:
         assert all(mine == theirs for mine, theirs in zip(snapshot.storages, captured.storages))
+
+
+def test_a_child_of_a_fork_copies_too():
+    """Without the threads that helped its parent."""
+    code = """
+import os, sys, threading
+sys.path.insert(0, sys.argv[1])
+import numpy
+from sconce import _snapshot
+
+_snapshot.os.cpu_count = lambda: 4
+_snapshot._PIECE_BYTES = _snapshot._SMALL_BYTES = _snapshot._WORTH_A_THREAD = 1000
+value = numpy.arange(100_000)
+
+def copy():
+    with _snapshot.Snapshot(_snapshot.capture(value)) as snapshot:
+        helpers = [thread for thread in threading.enumerate() if thread.name == "sconce-snapshot"]
+        return snapshot.storages[0] == value.tobytes() and len(helpers) == 3
+
+assert copy()
+child = os.fork()
+if child == 0:
+    os._exit(0 if copy() else 3)
+assert os.waitpid(child, 0)[1] == 0 and copy()
+"""
+    subprocess.run([sys.executable, "-c", code, str(SOURCE / "client/python")], check=True, timeout=120)
