@@ -20,12 +20,17 @@
 namespace sconce::cli {
 
 std::vector<Command> AllCommands() {
-  return {PushCommand(),        PullCommand(),       LsCommand(),           ShowCommand(),        PlanCommand(),
-          UpdateCommand(),      RmCommand(),         AliasCommand(),        AliasRmCommand(),     WatchCommand(),
-          RunsCommand(),        RunSetCommand(),     RunRetentionCommand(), RunRmCommand(),       UploadShowCommand(),
-          UploadAbortCommand(), ModulePushCommand(), ModulePullCommand(),   ModuleLsCommand(),    ModuleRmCommand(),
-          ModelDeployCommand(), ModelLsCommand(),    ModelRmCommand(),      InferCommand(),       HealthCommand(),
-          StatsCommand(),       AdminStatsCommand(), AdminGcCommand(),      AdminVerifyCommand(), AdminBackupCommand()};
+  return {PushCommand(),         PullCommand(),          LsCommand(),
+          ShowCommand(),         PlanCommand(),          UpdateCommand(),
+          RmCommand(),           AliasCommand(),         AliasRmCommand(),
+          WatchCommand(),        RunsCommand(),          RunSetCommand(),
+          RunRetentionCommand(), RunRmCommand(),         UploadShowCommand(),
+          UploadAbortCommand(),  ModulePushCommand(),    ModulePullCommand(),
+          ModuleLsCommand(),     ModuleRmCommand(),      ModelDeployCommand(),
+          ModelUpdateCommand(),  ModelRollbackCommand(), ModelLsCommand(),
+          ModelShowCommand(),    ModelRmCommand(),       InferCommand(),
+          HealthCommand(),       StatsCommand(),         AdminStatsCommand(),
+          AdminGcCommand(),      AdminVerifyCommand(),   AdminBackupCommand()};
 }
 
 namespace {
@@ -51,7 +56,7 @@ std::string GeneralHelp() {
   std::string text =
       "sconce: store, fetch and serve PyTorch checkpoints\n\nusage: sconce COMMAND [words] [options]\n\ncommands:\n";
   for (const Command& command : AllCommands())
-    absl::StrAppendFormat(&text, "  %-14s%s\n", command.name, command.summary);
+    absl::StrAppendFormat(&text, "  %-16s%s\n", command.name, command.summary);
   absl::StrAppend(
       &text, "\nEvery command has --help, and these options:\n", OptionLine(TargetOption()),
       OptionLine({"version", 0, "", "print the version"}),

@@ -62,6 +62,8 @@ SCONCE_CLIENT_CALL_(ListModules, checkpoints, v1::CheckpointService, ListModules
 SCONCE_CLIENT_CALL_(GetModel, models, v1::ModelService, GetModel, v1::GetModelRequest, v1::Model, true)
 SCONCE_CLIENT_CALL_(ListModels, models, v1::ModelService, ListModels, v1::ListModelsRequest, v1::ListModelsResponse,
                     true)
+SCONCE_CLIENT_CALL_(UpdateModel, models, v1::ModelService, UpdateModel, v1::UpdateModelRequest, v1::Model, false)
+SCONCE_CLIENT_CALL_(RollbackModel, models, v1::ModelService, RollbackModel, v1::RollbackModelRequest, v1::Model, false)
 SCONCE_CLIENT_CALL_(Infer, inference, inference::GRPCInferenceService, ModelInfer, inference::ModelInferRequest,
                     inference::ModelInferResponse, true)
 SCONCE_CLIENT_CALL_(GetModelMetadata, inference, inference::GRPCInferenceService, ModelMetadata,

@@ -104,6 +104,8 @@ class Client {
   absl::StatusOr<v1::Model> DeployModel(const v1::DeployModelRequest& request);
   absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
   absl::StatusOr<v1::ListModelsResponse> ListModels(const v1::ListModelsRequest& request);
+  absl::StatusOr<v1::Model> UpdateModel(const v1::UpdateModelRequest& request);
+  absl::StatusOr<v1::Model> RollbackModel(const v1::RollbackModelRequest& request);
   absl::Status UndeployModel(const v1::UndeployModelRequest& request);
   absl::StatusOr<inference::ModelInferResponse> Infer(const inference::ModelInferRequest& request);
   absl::StatusOr<inference::ModelMetadataResponse> GetModelMetadata(const inference::ModelMetadataRequest& request);

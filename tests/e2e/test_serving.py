@@ -280,6 +280,32 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(scale, model):
     assert numpy.frombuffer(answers[8].infer_response.raw_output_contents[0], numpy.float32).tolist() == [2, 2, 2]
 
 
+def test_the_tool_shows_changes_and_rolls_back_a_deployment(server, scale, run):
+    name = run.lower()
+    server.sconce("model", "deploy", name, "--module", "scale@net", "--weights", "scale@1", "--max-batch", "4", "--keep-previous", "--input", "x=FP32[-1,1]")
+    shown = server.sconce("model", "show", name).stdout
+    for line in (f"{name}  READY", "module: scale@net", "weights: scale@1", "batches: up to 4", "input: x=FP32[-1,1]", "1  SERVING  READY"):
+        assert line in shown, shown
+    server.sconce("model", "update", name, "--weights", "scale@2", "--canary", "3=0.5")
+    await_(lambda: roles(scale, name) == {"SERVING": 2, "CANARY": 3, "PREVIOUS": 1}, "the new versions are not there")
+    now = get(scale, name)
+    assert now.batching.max_batch_size == 4 and now.keep_previous and now.canary.weight == 0.5
+    assert "2, 1 PREVIOUS, 3 CANARY" in server.sconce("model", "ls").stdout
+    rolled_back = server.sconce("model", "rollback", name)
+    assert "version 1" in rolled_back.stdout and f"sconce model update {name} --follow" in rolled_back.stderr
+    assert get(scale, name).pinned_version == 1
+    assert "pinned to: version 1" in server.sconce("model", "show", name).stdout
+    server.sconce("model", "update", name, "--follow", "--no-canary")
+    await_(lambda: "CANARY" not in roles(scale, name) and version(scale, name) == 2, "it does not follow again")
+    stale = server.sconce("model", "update", name, "--instances", "2", "--etag", "stale", check=False)
+    assert stale.returncode == 1 and "ETAG_MISMATCH" in stale.stderr
+    nothing = server.sconce("model", "update", name, check=False)
+    assert nothing.returncode == 2 and "nothing to change" in nothing.stderr
+    server.sconce("model", "rm", name)
+    tried = server.sconce("model", "deploy", name, "--module", "scale@net", "--weights", "scale@3", "--validate-only")
+    assert "nothing was" in tried.stderr and name not in server.sconce("model", "ls", "-o", "name").stdout
+
+
 def test_unloaded_a_deployment_is_kept_over_a_restart_and_a_watch_ends_with_the_server(new_server):
     server = new_server().start()
     rpc = server.stubs()
