@@ -85,6 +85,7 @@ namespace sconce {
   X(Internal, MODEL_FAILED)                        \
   X(Unavailable, WORKER_DIED)                      \
   X(DeadlineExceeded, WORKER_DEADLINE_EXCEEDED)    \
+  X(ResourceExhausted, WORKER_MEMORY_EXCEEDED)     \
   X(Unavailable, MODEL_OVERLOADED)                 \
   X(FailedPrecondition, MODEL_WARM_UP_FAILED)      \
   X(ResourceExhausted, MODEL_MEMORY_EXCEEDED)      \

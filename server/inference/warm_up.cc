@@ -201,7 +201,8 @@ absl::StatusOr<WarmUpReport> RunWarmUp(const DeploymentSpec& spec,
   for (const std::shared_ptr<LoadedModel>& instance : instances) {
     for (int32_t run = 0; run < spec.warm_up.runs; ++run) {
       InferResult result = Ask(*instance, inputs);
-      if (HasReason(result.status(), Reason::MODEL_FAILED) || HasReason(result.status(), Reason::MODEL_INPUT_INVALID)) {
+      if (HasReason(result.status(), Reason::MODEL_FAILED) || HasReason(result.status(), Reason::MODEL_INPUT_INVALID) ||
+          HasReason(result.status(), Reason::WORKER_MEMORY_EXCEEDED)) {
         return Refused(result.status());
       }
       SCONCE_RETURN_IF_ERROR(result.status());

@@ -59,9 +59,16 @@ bool SaysThatMemoryRanOut(const std::exception& error) {
 }
 
 absl::Status Thrown(Reason reason, absl::string_view context, const std::exception& error) {
-  const absl::string_view memory =
-      SaysThatMemoryRanOut(error) ? "the module wants more memory than a worker may have: " : "";
-  return MakeError(reason, absl::StrCat(context, memory, EssentialLine(error.what())), {{"detail", error.what()}});
+  const std::string line = EssentialLine(error.what());
+  if (SaysThatMemoryRanOut(error)) {
+    return MakeError(Reason::WORKER_MEMORY_EXCEEDED,
+                     absl::StrCat(context,
+                                  "the module wants more memory than a worker may have; send a smaller batch, "
+                                  "or give workers more (--worker-memory-limit): ",
+                                  line),
+                     {{"detail", error.what()}});
+  }
+  return MakeError(reason, absl::StrCat(context, line), {{"detail", error.what()}});
 }
 
 // Runs `work`, turning what torch throws into an error.

@@ -32,6 +32,7 @@ FailureKind KindOf(const absl::Status& status) {
   if (HasReason(status, Reason::DEVICE_UNAVAILABLE)) return FailureKind::kDeviceUnavailable;
   if (HasReason(status, Reason::MODULE_INVALID)) return FailureKind::kModuleInvalid;
   if (HasReason(status, Reason::MODEL_INPUT_INVALID)) return FailureKind::kInputInvalid;
+  if (HasReason(status, Reason::WORKER_MEMORY_EXCEEDED)) return FailureKind::kOutOfMemory;
   return FailureKind::kModelFailed;
 }
 

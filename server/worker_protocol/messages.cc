@@ -206,6 +206,8 @@ Reason ReasonOf(FailureKind kind) {
       return Reason::MODEL_INPUT_INVALID;
     case FailureKind::kModelFailed:
       return Reason::MODEL_FAILED;
+    case FailureKind::kOutOfMemory:
+      return Reason::WORKER_MEMORY_EXCEEDED;
   }
   return Reason::MODEL_FAILED;
 }
@@ -380,7 +382,7 @@ absl::StatusOr<Failure> DecodeFailure(ByteSpan body) {
   Failure message;
   const uint8_t kind = reader.U8();
   if (kind < static_cast<uint8_t>(FailureKind::kModuleInvalid) ||
-      kind > static_cast<uint8_t>(FailureKind::kModelFailed)) {
+      kind > static_cast<uint8_t>(FailureKind::kOutOfMemory)) {
     return Broken("Failure", absl::StrCat("unknown kind ", kind));
   }
   message.kind = static_cast<FailureKind>(kind);

@@ -28,7 +28,7 @@
 // while it is read (channel.h). The structs below refer into the body they were decoded from.
 namespace sconce::worker {
 
-inline constexpr uint16_t kProtocolVersion = 3;
+inline constexpr uint16_t kProtocolVersion = 4;
 inline constexpr int kWorkerSocketFd = 3;
 inline constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
 inline constexpr size_t kMaxNameBytes = 4096;
@@ -117,6 +117,7 @@ enum class FailureKind : uint8_t {
   kDeviceUnavailable = 4,
   kInputInvalid = 5,
   kModelFailed = 6,
+  kOutOfMemory = 7,
 };
 
 struct Failure {
@@ -126,7 +127,7 @@ struct Failure {
 };
 
 // The status a caller gets: MODULE_INVALID, MODEL_WEIGHTS_MISMATCH, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE,
-// MODEL_INPUT_INVALID or MODEL_FAILED.
+// MODEL_INPUT_INVALID, MODEL_FAILED or WORKER_MEMORY_EXCEEDED.
 absl::Status ToStatus(const Failure& failure);
 
 // A body to be sent: the parts follow each other. They may refer to memory of the encoded message, which must live

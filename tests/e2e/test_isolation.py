@@ -202,8 +202,9 @@ def test_a_module_that_takes_too_much_memory_is_refused_it_and_serves_on(small, 
     for model, module in (("at-once", TakesAtOnce()), ("bit-by-bit", TakesBitByBit())):
         serve(small, tmp_path, model, module)
         before = workers_of(small)
-        _, reason, message = refused(rpc, model)
-        assert reason == "MODEL_FAILED" and "more memory than a worker may have" in message, message
+        code, reason, message = refused(rpc, model)
+        assert (code, reason) == ("RESOURCE_EXHAUSTED", "WORKER_MEMORY_EXCEEDED"), message
+        assert "more memory than a worker may have" in message and "--worker-memory-limit" in message, message
         assert ask(rpc, model, ZERO).tolist() == [0, 0, 0]
         assert workers_of(small) == before, "nothing had to die"
 
