@@ -118,6 +118,12 @@ void CallScope::CountSent(int64_t size_bytes) {
 }
 
 grpc::Status CallScope::Finish(const absl::Status& status) {
+  End end = FinishAndLogLater(status);
+  end.log();
+  return std::move(end.status);
+}
+
+CallScope::End CallScope::FinishAndLogLater(const absl::Status& status) {
   SCONCE_CHECK(!finished_);
   finished_ = true;
   const absl::Status gone = status.ok() ? absl::OkStatus() : CheckCancelled();
@@ -143,22 +149,27 @@ grpc::Status CallScope::Finish(const absl::Status& status) {
   result.messages_out = messages_out_;
   if (runtime_.observer_ != nullptr) runtime_.observer_->OnDone(spec_, result);
 
-  const bool ours = result.code == absl::StatusCode::kInternal || result.code == absl::StatusCode::kDataLoss;
   const auto detail = GetErrorDetail(end);
-  Log(ours ? Severity::kError : Severity::kInfo, "rpc",
-      {{"rpc.method", absl::StrCat(spec_.service, "/", spec_.method)},
-       {"grpc.code", wire::CodeName(result.code)},
-       {"reason", detail ? detail->reason : ""},
-       {"message", end.message().substr(0, 1000)},
-       {"duration_ms", absl::ToDoubleMilliseconds(result.duration)},
-       {"peer", peer_},
-       {"principal", principal_},
-       {"request_id", request_id_},
-       {"trace_id", trace_id_},
-       {"bytes_in", result.bytes_in},
-       {"bytes_out", result.bytes_out},
-       {"resource", resource}});
-  return answer;
+  auto log = [result, resource = std::move(resource), reason = detail ? detail->reason : "",
+              message = std::string(end.message().substr(0, 1000)),
+              method = absl::StrCat(spec_.service, "/", spec_.method), peer = peer_, principal = principal_,
+              request_id = request_id_, trace_id = trace_id_] {
+    const bool ours = result.code == absl::StatusCode::kInternal || result.code == absl::StatusCode::kDataLoss;
+    Log(ours ? Severity::kError : Severity::kInfo, "rpc",
+        {{"rpc.method", method},
+         {"grpc.code", wire::CodeName(result.code)},
+         {"reason", reason},
+         {"message", message},
+         {"duration_ms", absl::ToDoubleMilliseconds(result.duration)},
+         {"peer", peer},
+         {"principal", principal},
+         {"request_id", request_id},
+         {"trace_id", trace_id},
+         {"bytes_in", result.bytes_in},
+         {"bytes_out", result.bytes_out},
+         {"resource", resource}});
+  };
+  return {answer, std::move(log)};
 }
 
 absl::Status CallScope::CheckCancelled() const {

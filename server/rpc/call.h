@@ -46,6 +46,13 @@ class CallScope {
   // Ends the call: trailing metadata, log line, observer. What it returns goes to the reactor's Finish. A call whose
   // client has gone is CALL_CANCELLED or CALL_DEADLINE_EXCEEDED unless `status` is OK.
   grpc::Status Finish(const absl::Status& status);
+  // The same for who is in a hurry: the log line is written by `log`, when the answer is on its way. It needs nothing
+  // of the call.
+  struct End {
+    grpc::Status status;
+    absl::AnyInvocable<void()> log;
+  };
+  End FinishAndLogLater(const absl::Status& status);
 
   // The client has gone, or its deadline has passed. Work that takes long asks now and then.
   bool cancelled() const { return cancelled_; }

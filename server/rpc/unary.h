@@ -29,7 +29,9 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
   // `response_bytes` is counted when the status is OK.
   void Complete(const absl::Status& status, int64_t response_bytes) {
     if (status.ok()) scope_.CountSent(response_bytes);
-    Finish(scope_.Finish(status));
+    CallScope::End end = scope_.FinishAndLogLater(status);
+    Finish(std::move(end.status));  // from here on the call may be gone
+    end.log();
   }
   void OnCancel() override { scope_.MarkCancelled(); }
   void OnDone() override { delete this; }
