@@ -45,7 +45,8 @@ namespace {
 // Whether a batch failed for what one of its requests may be alone in: the others deserve another try.
 bool MayConcernOneRequest(const absl::Status& status) {
   return HasReason(status, Reason::MODEL_FAILED) || HasReason(status, Reason::MODEL_INPUT_INVALID) ||
-         HasReason(status, Reason::MESSAGE_TOO_LARGE) || HasReason(status, Reason::MODEL_OVERLOADED);
+         HasReason(status, Reason::MESSAGE_TOO_LARGE) || HasReason(status, Reason::WORKER_MEMORY_EXCEEDED) ||
+         HasReason(status, Reason::MODEL_OVERLOADED);
 }
 
 int64_t BytesOf(const std::vector<HostTensor>& inputs) {
@@ -310,6 +311,12 @@ void Batcher::Count(const Flight& flight, const absl::Status& status, absl::Time
 InferStatistics Batcher::statistics() const {
   MutexLock lock(&mu_);
   return statistics_;
+}
+
+int64_t Batcher::memory_bytes() const {
+  int64_t sum = 0;
+  for (const std::shared_ptr<LoadedModel>& instance : instances_) sum += instance->memory_bytes();
+  return sum;
 }
 
 std::string Batcher::unbatched_reason() const {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/inference/batch_policy.h"
+#include "server/inference/departure.h"
 #include "server/inference/tensor_spec.h"
 #include "server/inference/version_policy.h"
 #include "server/inference/weight_source.h"
@@ -118,6 +119,7 @@ struct ServingModel {
   std::shared_ptr<Batcher> loaded;
   std::shared_ptr<const DeploymentSpec> spec;  // it was loaded for
   std::string note;                            // about its warm-up
+  std::shared_ptr<Departure> departure;        // of it and all its instances; null: nobody will wait for it
 };
 
 }  // namespace sconce::inference

@@ -1,5 +1,7 @@
 #include "server/inference/memory_room.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <fstream>
 #include <limits>
@@ -7,6 +9,7 @@
 #include <sstream>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 
 namespace sconce::inference {
 namespace {
@@ -66,6 +69,13 @@ int64_t AvailableMemoryBytes(const std::string& root) {
     if (slash == std::string::npos) return room;
     group.resize(slash);
   }
+}
+
+int64_t OwnMemoryBytes(pid_t pid) {
+  std::ifstream statm(absl::StrCat("/proc/", pid, "/statm"));
+  int64_t size = 0, resident = 0, of_files = 0;
+  if (!(statm >> size >> resident >> of_files)) return 0;
+  return (resident - of_files) * ::sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace sconce::inference

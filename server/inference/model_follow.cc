@@ -25,6 +25,8 @@ constexpr int64_t kOwnWeightsVersion = 1;
 // Whether loading the same version again would fail the same way. What the disk, the machine or a crash caused may
 // pass, and a damaged chunk heals when it is pushed again.
 bool IsFinal(const absl::Status& why) {
+  // A worker's memory is the same next time.
+  if (HasReason(why, Reason::WORKER_MEMORY_EXCEEDED)) return true;
   return why.code() == absl::StatusCode::kFailedPrecondition || why.code() == absl::StatusCode::kInvalidArgument ||
          why.code() == absl::StatusCode::kNotFound;
 }
@@ -157,6 +159,7 @@ bool ModelManager::Step(const DeploymentPtr& deployment, std::vector<int64_t>& s
   std::string problem;
   const absl::StatusOr<WantedVersions> wanted = Resolve(*spec, problem);
   std::shared_ptr<const ServingModel> gone;  // dropped without the lock
+  std::shared_ptr<Departure> leaving;
   VersionId id;
   {
     MutexLock lock(&mu_);
@@ -179,6 +182,7 @@ bool ModelManager::Step(const DeploymentPtr& deployment, std::vector<int64_t>& s
     }
     if (action.kind == VersionAction::kUnload) {
       gone = Unload(*deployment, id);
+      if (gone != nullptr && spec->transition == Transition::kResourcePreserving) deployment->leaving = gone->departure;
       return true;
     }
     if (action.kind == VersionAction::kPromote) {
@@ -190,11 +194,14 @@ bool ModelManager::Step(const DeploymentPtr& deployment, std::vector<int64_t>& s
     }
     deployment->loading = id;
     deployment->loading_since = absl::Now();
+    leaving = deployment->leaving;
     Changed();
   }
+  if (leaving != nullptr) leaving->Wait();  // for its last request, and for its memory
   absl::StatusOr<std::shared_ptr<const ServingModel>> loaded = loader_.Load(deployment->model, spec, id.version);
   MutexLock lock(&mu_);
   deployment->loading = {};
+  deployment->leaving = nullptr;
   Changed();
   if (deployment->removed || stopping_) return false;
   if (loaded.ok()) {

@@ -57,6 +57,9 @@ ModelManager::~ModelManager() {
   {
     MutexLock lock(&mu_);
     stopping_ = true;
+    for (const auto& [model, deployment] : deployments_) {
+      if (deployment->leaving != nullptr) deployment->leaving->Cancel();
+    }
     wake_.SignalAll();
   }
   runtime_.CancelLoads();

@@ -39,9 +39,10 @@ struct ModelManager::Deployment {
 
   WantedVersions wanted;  // as resolved last
   std::map<VersionId, Version> loaded;
-  VersionId serving, previous;  // of those loaded
-  int64_t last_served = 0;      // also when it is not loaded any more
-  int64_t before = 0;           // what served before that
+  VersionId serving, previous;         // of those loaded
+  int64_t last_served = 0;             // also when it is not loaded any more
+  int64_t before = 0;                  // what served before that
+  std::shared_ptr<Departure> leaving;  // what has to be gone before the next is loaded
   VersionId loading;
   absl::Time loading_since;
   std::map<int64_t, Refusal> refused;  // for good, as the spec is now

@@ -61,6 +61,7 @@ struct ModelSpec {
   std::optional<StateDict> weights;  // absent: the module's own
   MatchPolicy match;                 // of the weights
   bool take_dtype = false;           // floats of the module become of their weight's dtype, not the other way round
+  std::shared_ptr<void> presence;    // kept for as long as anything of the model takes memory
   int threads = 0;                   // for one operation, unless OMP_NUM_THREADS says otherwise; 0: one for each core
 };
 
@@ -98,14 +99,18 @@ class LoadedModel {
   // OK when it would answer now; WORKER_DIED while what runs it is being restarted.
   virtual absl::Status Health() const = 0;
 
+  // What ending it would give back, in bytes; 0 when that is not known.
+  virtual int64_t memory_bytes() const { return 0; }
+
   // Until this is called, loading and what it is asked give way to models that serve. Once it was tried out.
   virtual void BeginServing() {}
 
   // Runs forward() on `inputs`, which are named as its arguments; what they refer to stays until `done` is called. That
   // happens exactly once, from any thread, perhaps before this returns; it must be quick. It gets the outputs, named
   // OUTPUT__0, OUTPUT__1 ... or by the keys of the dict that forward() returned, or MODEL_INPUT_INVALID, MODEL_FAILED,
-  // WORKER_DIED (this request was running, or came while the worker restarts), WORKER_DEADLINE_EXCEEDED (it ran too
-  // long and was ended), MODEL_OVERLOADED, CALL_DEADLINE_EXCEEDED (its turn had not come by `deadline`).
+  // WORKER_MEMORY_EXCEEDED, WORKER_DIED (this request was running, or came while the worker restarts),
+  // WORKER_DEADLINE_EXCEEDED (it ran too long and was ended), MODEL_OVERLOADED, CALL_DEADLINE_EXCEEDED (its turn had
+  // not come by `deadline`).
   virtual void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) = 0;
 };
 
@@ -116,7 +121,7 @@ class ModelRuntime {
 
   // Loads the module, gives it the weights by name as `match` says, switches it to eval mode. Blocks, some seconds
   // perhaps. MODULE_INVALID, MODEL_WEIGHTS_MISMATCH in torch's own words, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE,
-  // TORCH_UNAVAILABLE, WORKER_DIED, WORKER_DEADLINE_EXCEEDED.
+  // TORCH_UNAVAILABLE, WORKER_MEMORY_EXCEEDED, WORKER_DIED, WORKER_DEADLINE_EXCEEDED.
   virtual absl::StatusOr<std::shared_ptr<LoadedModel>> Load(const ModelSpec& spec) = 0;
 
   // At shutdown: loads under way end soon with SERVER_DRAINING, and later ones at once. Models that are loaded go on.

@@ -68,7 +68,9 @@ absl::StatusOr<ModelSpec> VersionLoader::Fetch(const std::string& model, const D
 
 absl::StatusOr<std::shared_ptr<const ServingModel>> VersionLoader::Load(
     const std::string& model, const std::shared_ptr<const DeploymentSpec>& spec, int64_t version) {
-  SCONCE_ASSIGN_OR_RETURN(const ModelSpec wanted, Fetch(model, *spec, version));
+  SCONCE_ASSIGN_OR_RETURN(ModelSpec wanted, Fetch(model, *spec, version));
+  const auto departure = std::make_shared<Departure>();
+  wanted.presence = Departure::PresenceOf(departure);
   SCONCE_RETURN_IF_ERROR(CheckRoom(NeededBytes(wanted), available_memory_(), version));
   std::vector<std::shared_ptr<LoadedModel>> instances;
   for (int32_t i = 0; i < spec->instances; ++i) {
@@ -84,7 +86,7 @@ absl::StatusOr<std::shared_ptr<const ServingModel>> VersionLoader::Load(
   batching.timer = batch_timer_;
   batching.unbatched_reason = warm_up.unbatched_reason;
   return std::make_shared<const ServingModel>(
-      ServingModel{model, version, Batcher::Make(batching, std::move(instances)), spec, warm_up.note});
+      ServingModel{model, version, Batcher::Make(batching, std::move(instances)), spec, warm_up.note, departure});
 }
 
 }  // namespace sconce::inference

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "server/inference/load_packets.h"
+#include "server/inference/memory_room.h"
 #include "server/inference/priority.h"
 
 // The life of a worker, as Supervise() lives it:
@@ -50,11 +51,19 @@ std::string Text(const absl::Status& status) {
 }  // namespace
 
 WorkerModel::WorkerModel(const WorkerOptions& options, ModelSpec spec)
-    : options_(options), spec_(std::move(spec)), interrupt_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    : options_(options),
+      presence_(std::move(spec.presence)),
+      spec_(std::move(spec)),
+      interrupt_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   SCONCE_CHECK(interrupt_.valid());
 }
 
 void WorkerModel::Supervise() {
+  Run();
+  presence_.reset();
+}
+
+void WorkerModel::Run() {
   absl::Duration pause = options_.restart_backoff;
   for (;;) {
     std::optional<WorkerProcess> process;
@@ -352,6 +361,11 @@ absl::Status WorkerModel::Health() const {
   MutexLock lock(&mu_);
   if (!stop_.ok()) return stop_;
   return serving_ != nullptr ? absl::OkStatus() : Died("has ended");
+}
+
+int64_t WorkerModel::memory_bytes() const {
+  MutexLock lock(&mu_);  // while it serves, the process is not reaped, so its number is not another's
+  return serving_ != nullptr ? OwnMemoryBytes(serving_->pid()) : 0;
 }
 
 void WorkerModel::BeginServing() {

@@ -50,6 +50,7 @@ class WorkerModel {
   void CancelLoad(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
 
   absl::Status Health() const ABSL_LOCKS_EXCLUDED(mu_);
+  int64_t memory_bytes() const ABSL_LOCKS_EXCLUDED(mu_);
   // The process gets the priority of ours, and so does each that takes its place, when it has loaded.
   void BeginServing() ABSL_LOCKS_EXCLUDED(mu_);
   void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) ABSL_LOCKS_EXCLUDED(mu_);
@@ -63,6 +64,7 @@ class WorkerModel {
     absl::Time run_deadline = absl::InfiniteFuture();  // once it was sent
   };
 
+  void Run() ABSL_LOCKS_EXCLUDED(mu_);
   // Starts a process and loads the model into it. The process is in `process` as soon as there is one.
   absl::StatusOr<ModelSignature> StartAndLoad(std::optional<WorkerProcess>& process);
   absl::StatusOr<worker::Packet> AwaitPacket(WorkerProcess& process, worker::MessageType expected, absl::Time deadline);
@@ -85,6 +87,7 @@ class WorkerModel {
   void ClearInterrupt();
 
   const WorkerOptions options_;
+  std::shared_ptr<void> presence_;  // until Supervise is over, which alone touches it
   const ModelSpec spec_;
   UniqueFd interrupt_;  // eventfd: there is a request, or Stop; constant after construction
 

@@ -24,6 +24,7 @@ class WorkerHandle final : public LoadedModel {
 
   const ModelSignature& signature() const override { return signature_; }
   absl::Status Health() const override { return model_->Health(); }
+  int64_t memory_bytes() const override { return model_->memory_bytes(); }
   void BeginServing() override { model_->BeginServing(); }
   void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) override {
     model_->Infer(inputs, deadline, std::move(done));

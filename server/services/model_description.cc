@@ -116,6 +116,11 @@ void AddStatistics(const ServingModel& serving, oip::ModelStatistics& proto) {
     Set(runs.infer, *batch.mutable_compute_infer());
     Set(runs.output, *batch.mutable_compute_output());
   }
+  const int64_t memory_bytes = serving.loaded->memory_bytes();
+  if (memory_bytes == 0) return;
+  oip::MemoryUsage& memory = *proto.add_memory_usage();
+  memory.set_type("CPU");
+  memory.set_byte_size(static_cast<uint64_t>(memory_bytes));
 }
 
 absl::string_view StateName(ModelState state) {

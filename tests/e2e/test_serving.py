@@ -166,6 +166,8 @@ def test_instances_share_the_work_and_one_may_die(server, scale, model):
             assert "OMP_WAIT_POLICY=PASSIVE" in environment, "a thread that waits leaves its core to others"
         if "OMP_NUM_THREADS" not in os.environ:
             assert f"OMP_NUM_THREADS={max(1, os.cpu_count() // 2)}" in environment, "they divide the cores"
+    (memory,) = statistics(scale, model.name)[1].memory_usage
+    assert memory.type == "CPU" and 1 << 20 < memory.byte_size < 1 << 30, "what ending the two would give back"
     os.kill(ours[0], signal.SIGKILL)
     await_(lambda: ours[0] not in workers_of(server), "it is still there")
     for _ in range(50):

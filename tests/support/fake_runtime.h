@@ -53,7 +53,7 @@ class FakeRuntime final : public ModelRuntime {
     MutexLock lock(&mu_);
     last_match_ = spec.match;
     ++alive_;
-    return std::shared_ptr<LoadedModel>(new FakeModel(*this, scale, module == "throws"));
+    return std::shared_ptr<LoadedModel>(new FakeModel(*this, scale, module == "throws", spec.presence));
   }
 
   void CancelLoads() override {
@@ -84,7 +84,8 @@ class FakeRuntime final : public ModelRuntime {
  private:
   class FakeModel final : public LoadedModel {
    public:
-    FakeModel(FakeRuntime& runtime, float scale, bool throws) : runtime_(runtime), scale_(scale), throws_(throws) {
+    FakeModel(FakeRuntime& runtime, float scale, bool throws, std::shared_ptr<void> presence)
+        : presence_(std::move(presence)), runtime_(runtime), scale_(scale), throws_(throws) {
       signature_.inputs.push_back({"x", "Tensor", true});
       signature_.outputs.push_back("OUTPUT__0");
     }
@@ -109,6 +110,7 @@ class FakeRuntime final : public ModelRuntime {
     }
 
    private:
+    const std::shared_ptr<void> presence_;
     FakeRuntime& runtime_;
     const float scale_;
     const bool throws_;

@@ -1,7 +1,10 @@
 #include "server/inference/memory_room.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -44,6 +47,19 @@ TEST_F(MemoryRoomTest, TheTightestGroupAroundUsCounts) {
 TEST_F(MemoryRoomTest, WithoutAnyWordThereIsNoLimit) {
   EXPECT_EQ(AvailableMemoryBytes(root_), std::numeric_limits<int64_t>::max());
   EXPECT_GT(AvailableMemoryBytes(), 0);
+}
+
+TEST(OwnMemoryBytesTest, CountsWhatIsTouchedAndNotWhatIsMapped) {
+  constexpr size_t kBytes = size_t{64} << 20;
+  const int64_t before = OwnMemoryBytes(::getpid());
+  ASSERT_GT(before, 0);
+  void* mapped = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(mapped, MAP_FAILED);
+  EXPECT_LT(OwnMemoryBytes(::getpid()), before + static_cast<int64_t>(kBytes) / 2);
+  std::memset(mapped, 1, kBytes);
+  EXPECT_GE(OwnMemoryBytes(::getpid()), before + static_cast<int64_t>(kBytes) / 2);
+  ::munmap(mapped, kBytes);
+  EXPECT_EQ(OwnMemoryBytes(-1), 0);
 }
 
 }  // namespace

@@ -197,6 +197,40 @@ TEST_F(ModelRolesTest, ToPreserveResourcesThereAreNeverTwo) {
   EXPECT_EQ(Routed(manager, "a"), 2);  // it came back
 }
 
+TEST_F(ModelRolesTest, ToPreserveResourcesTheNextWaitsForTheLastRequest) {
+  source_.Move("best", 1);
+  DeploymentSpec spec = Following("best");
+  spec.transition = Transition::kResourcePreserving;
+  ModelManager manager(options_, source_, runtime_);
+  ASSERT_OK(manager.Deploy("net", spec, ""));
+  std::atomic<int> most{0};
+  runtime_.SetBeforeLoad([&] { most = std::max(most.load(), runtime_.alive()); });
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<const ServingModel> request, manager.Acquire("net", ""));
+  source_.Move("best", 2);
+  Await(manager, [](const DeploymentStatus& now) {
+    return now.versions.size() == 1 && now.versions[0].version == 2 && now.versions[0].state == ModelState::kLoading;
+  });
+  EXPECT_OK(Ask(*request));
+  request.reset();
+  AwaitVersion(manager, 2);
+  EXPECT_EQ(most, 0);
+}
+
+TEST_F(ModelRolesTest, AManagerThatEndsDoesNotWaitForTheLastRequest) {
+  source_.Move("best", 1);
+  DeploymentSpec spec = Following("best");
+  spec.transition = Transition::kResourcePreserving;
+  std::shared_ptr<const ServingModel> request;
+  {
+    ModelManager manager(options_, source_, runtime_);
+    ASSERT_OK(manager.Deploy("net", spec, ""));
+    ASSERT_OK_AND_ASSIGN(request, manager.Acquire("net", ""));
+    source_.Move("best", 2);
+    Await(manager, [](const DeploymentStatus& now) { return now.state != ModelState::kReady; });
+  }
+  EXPECT_OK(Ask(*request));
+}
+
 TEST_F(ModelRolesTest, InstancesShareTheWork) {
   source_.Move("best", 1);
   DeploymentSpec spec = Following("best");
