@@ -28,6 +28,7 @@ bool IsDeviceTag(absl::string_view tag) {
   }
   if (colon == tag.size()) return true;
   const absl::string_view index = tag.substr(colon + 1);
+  if (index.size() > 1 && index[0] == '0') return false;  // PyTorch does not take 01 for 1 either
   return !index.empty() && index.size() <= 5 &&
          std::all_of(index.begin(), index.end(), [](char c) { return absl::ascii_isdigit(c); });
 }

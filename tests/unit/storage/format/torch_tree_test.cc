@@ -270,6 +270,7 @@ TEST_F(TorchTreeTest, StoragesFitTheirRecords) {
         {"FloatStorage", "1", "cpu", 16},
         {"FloatStorage", "0", "", 16},
         {"FloatStorage", "0", "cuda:-1", 16},
+        {"FloatStorage", "0", "cuda:01", 16},
         {"FloatStorage", "0", "CPU", 16},
         {"DoubleStorage", "0", "cpu", INT64_MAX / 4}}) {
     out_ = PickleWriter();
