@@ -14,7 +14,7 @@ RUN ctest --test-dir build --output-on-failure
 
 FROM debian:12-slim AS runtime
 RUN apt-get update -q \
- && apt-get install -y -q --no-install-recommends libgrpc++1.51 libprotobuf32 libabsl20220623 librocksdb7.8 libssl3 libxxhash0 libisal2 libtorch1.13 \
+ && apt-get install -y -q --no-install-recommends libgrpc++1.51 libprotobuf32 libabsl20220623 librocksdb7.8 libssl3 libxxhash0 libisal2 libtorch1.13 libopenblas0-openmp \
  && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --no-log-init --no-create-home --home-dir /var/lib/sconce --shell /usr/sbin/nologin sconce \
  && install -d -o sconce -g sconce -m 0750 /var/lib/sconce

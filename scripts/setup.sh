@@ -12,7 +12,7 @@ set -euo pipefail
 declare -A groups=(
   [build]="g++ make cmake ninja-build ccache pkg-config protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev
            libgrpc-dev librocksdb-dev libabsl-dev libssl-dev libxxhash-dev libisal-dev zlib1g-dev prometheus-cpp-dev"
-  [torch]="libtorch-dev"
+  [torch]="libtorch-dev libopenblas0-openmp"
   [test]="libgtest-dev libgmock-dev nlohmann-json3-dev python3 python3-torch python3-numpy python3-grpcio python3-protobuf python3-pytest python3-prometheus-client
          python3-xxhash python3-tqdm python3-setuptools python3-wheel python3-venv mypy openssl"
   [fuzz]="clang-14|clang libclang-rt-14-dev|libclang-rt-dev"
