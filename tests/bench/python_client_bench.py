@@ -5,7 +5,8 @@ clone() of each tensor, copy.deepcopy(), and copy_() into tensors that are there
 
     python_client_bench.py [--rounds N] [--only stall]          with the server of SCONCE_BIN_DIR (default: build/bin)
 
-Server, client and file are on this machine ($TMPDIR). Medians and the spread in milliseconds; the ratio is the median of the rounds' own ratios.
+Server, client and file are on this machine ($TMPDIR). Medians and the spread in milliseconds, by the clock, and the processor time of this process, which says
+more where others keep the machine busy; ratios are the medians of the rounds' own.
 """
 
 import argparse
@@ -33,18 +34,21 @@ class Layers(torch.nn.Module):
 
 
 def milliseconds(call):
-    begin = time.perf_counter()
+    """By the clock, and of the processor for all threads of this process."""
+    begin, begin_of_processor = time.perf_counter(), time.process_time()
     call()
-    return (time.perf_counter() - begin) * 1000
+    return (time.perf_counter() - begin) * 1000, (time.process_time() - begin_of_processor) * 1000
 
 
 def spread(times):
-    return f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f})"
+    clock = [each[0] for each in times]
+    return f"{statistics.median(clock):.1f} ({min(clock):.1f} to {max(clock):.1f})"
 
 
 def row(what, ours, theirs):
-    ratios = [mine / other for mine, other in zip(ours, theirs)]
-    print(f"| {what} | {spread(ours)} | {spread(theirs)} | {statistics.median(ratios):.2f} |", flush=True)
+    clock, processor = ([mine[which] / max(other[which], 0.001) for mine, other in zip(ours, theirs)] for which in (0, 1))
+    used = " to ".join(f"{statistics.median(each[1] for each in times):.1f}" for times in (ours, theirs))
+    print(f"| {what} | {spread(ours)} | {spread(theirs)} | {statistics.median(clock):.2f} | {used} | {statistics.median(processor):.2f} |", flush=True)
 
 
 def in_turns(rounds, ours, theirs, prepare=lambda: None):
@@ -84,7 +88,7 @@ def title(state, rounds):
     tensors = tensors_of(state)
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
     print(f"\n{total:.0f} MiB in {len(tensors):,} tensors, {rounds} rounds, PyTorch {torch.__version__}\n")
-    print("| | Sconce, ms | PyTorch, ms | ratio |\n|---|---|---|---|")
+    print("| | Sconce, ms | PyTorch, ms | ratio | processor, ms | ratio |\n|---|---|---|---|---|---|")
 
 
 def measure_stall(run, rounds, state):

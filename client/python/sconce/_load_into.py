@@ -256,12 +256,13 @@ class _Arrival:
         if lookers is None or self._target is None:
             self._restorer.complete(number)
             return
-        with torch.no_grad():
-            for key, view in lookers:
+        landed = self._landed.get(number)
+        for key, view in lookers:
+            if landed != key:
                 tensor = self._target.tensors[key]
-                if self._landed.get(number) != key:
+                with torch.no_grad():
                     tensor.copy_(self._restorer.tensor_of(number, view).reshape(tensor.shape))
-                self.settled.append(key)
+            self.settled.append(key)
         self._restorer.let_go(number)
 
 

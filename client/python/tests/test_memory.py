@@ -9,7 +9,7 @@ from sconce import _upload
 
 MIB = 1 << 20
 SIZE = 300 * MIB
-HELD = 64 * MIB  # messages, windows of HTTP/2, and what malloc keeps
+HELD = 96 * MIB  # messages, windows of HTTP/2, and what malloc keeps: more of it on a busy machine, where they wait to be read
 
 _CODE = """
 import pathlib, re, sys
