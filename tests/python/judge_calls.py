@@ -65,6 +65,11 @@ def read_expected():
 
 
 def check(folder, record):
+    import judge
+
+    if judge.VERSION != (2, 14) and not record:
+        print(f"judge_calls: what PyTorch {judge.VERSION} makes of the calls is not compared: the answers are of 2.14")
+        return 0
     now = {name: asked(os.path.join(folder, f"{number}.pt"), value) for number, (name, value) in enumerate(cases().items())}
     if record:
         with open(EXPECTED, "w", encoding="utf-8") as file:

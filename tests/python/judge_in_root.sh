@@ -60,4 +60,5 @@ in_root '
   python3 judge_written.py --files /src/kinds
   python3 judge_plans.py --judge /src/plans
   python3 judge_calls.py --judge /src/calls
+  python3 judge_calls.py --check /src/calls
   python3 differential_torch.py --judge /src/mutated'
