@@ -356,7 +356,7 @@ def places():
 
 
 def sample():
-    """A call of each form, all in one tree: tests/data/calls.pt, from which mutations and fuzzers start."""
+    """A call of each form, all in one tree: tests/data/objects/calls.pt, from which mutations and fuzzers start."""
     texts = ["é中", "\ud800", "a"]
     encoded = [Call("_codecs.encode", text, codec, errors) for text in texts for codec, errors in
                [("utf-8", "replace"), ("ascii", "backslashreplace"), ("latin-1", "ignore"), ("utf-16", "surrogatepass"),

@@ -7,7 +7,7 @@
     judge_calls.py --judge FOLDER           3. PyTorch loads what Sconce wrote: it must be what 2.14 made of the call
     judge_calls.py --check FOLDER           after --make, by PyTorch 2.14: whether calls_expected.txt still says what it makes of them
     judge_calls.py --record FOLDER          the same, and writes it anew
-    judge_calls.py --sample FILE            writes one torch file with a call of each form: tests/data/calls.pt
+    judge_calls.py --sample FILE            writes one torch file with a call of each form: tests/data/objects/calls.pt
 
 Exits 77 without PyTorch.
 """
