@@ -176,10 +176,12 @@ class LateSnapshot(Snapshot):
         places = self._take_memory([max(storage.end - storage.first, 0) for storage in storages])
         pieces, elsewhere = [], []
         for place, storage in zip(places, storages):
-            if not storage.is_host:
-                elsewhere.append((place, storage))
-            elif storage.end > storage.first:
+            if storage.end <= storage.first:
+                continue  # only empty tensors look at it
+            if storage.is_host:
                 pieces.append((place, storage.storage.data_ptr() + storage.first, storage.end - storage.first))
+            else:
+                elsewhere.append((place, storage))
         self._copy(pieces, ((place, bytes_of(each.storage, each.first, each.end - each.first)) for place, each in elsewhere))
         self._pending: Optional[Tuple[Any, StorageTable]] = (frozen.root, _HeldTable(frozen.storages, places, self._memory))
 

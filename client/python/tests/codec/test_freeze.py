@@ -209,3 +209,14 @@ def test_what_capture_refuses_is_not_kept_alive_either():
         assert watched() is None
     finally:
         gc.enable()
+
+
+def test_storages_of_other_devices_are_copied_one_by_one():
+    """Of a device that is none, as far as copying goes: that of the host."""
+    base = torch.arange(5000.0)
+    state = {"view": base[10:900], "whole": torch.ones(700), "small": torch.ones(3), "empty": torch.ones(600)[:0]}
+    frozen = freeze(state)
+    for storage in frozen.storages.values():
+        storage.is_host = False
+    with LateSnapshot(frozen) as snapshot:
+        same(snapshot, capture(state))
