@@ -56,6 +56,7 @@ WorkerModel::WorkerModel(const WorkerOptions& options, ModelSpec spec)
       spec_(std::move(spec)),
       interrupt_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   SCONCE_CHECK(interrupt_.valid());
+  if (auto buffer = worker::BodyBuffer::Make(); buffer.ok()) buffer_ = *std::move(buffer);
 }
 
 void WorkerModel::Supervise() {
@@ -225,7 +226,8 @@ std::vector<WorkerModel::Request> WorkerModel::TakeExpired(absl::Time now) {
 
 void WorkerModel::Start(Request request) {
   request.run_deadline = absl::Now() + options_.run_timeout;
-  const worker::OutgoingPacket packet = std::move(request.packet);  // its memory goes when it is sent
+  worker::OutgoingPacket packet = std::move(request.packet);  // its memory goes when it is sent
+  request.sent_in = packet.TakeLease();
   running_ = std::move(request);
   // The worker reads, since it has nothing else to do: this does not block.
   const absl::Status sent = serving_->Send(packet);
@@ -294,7 +296,7 @@ void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadli
   }
   if (!status.ok()) return done(status);
   absl::StatusOr<worker::OutgoingPacket> packet =
-      worker::OutgoingPacket::Make(worker::MessageType::kInfer, id, worker::Encode(message));
+      worker::OutgoingPacket::Make(worker::MessageType::kInfer, id, worker::Encode(message), Buffer());
   if (!packet.ok()) return done(packet.status());
   {
     MutexLock lock(&mu_);
@@ -312,6 +314,10 @@ void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadli
     }
   }
   done(status);
+}
+
+worker::BodyBuffer::Lease WorkerModel::Buffer() {
+  return buffer_ != nullptr ? worker::BodyBuffer::Lease(*buffer_) : worker::BodyBuffer::Lease();
 }
 
 absl::Status WorkerModel::CheckRoom(int64_t bytes) const {

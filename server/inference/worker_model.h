@@ -62,6 +62,7 @@ class WorkerModel {
     absl::Time deadline;  // for its turn to come
     InferDone done;
     absl::Time run_deadline = absl::InfiniteFuture();  // once it was sent
+    worker::BodyBuffer::Lease sent_in{};               // likewise, until it is answered
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
@@ -83,13 +84,15 @@ class WorkerModel {
   void FailAll(const absl::Status& running, const absl::Status& waiting) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status stop() const ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status CheckRoom(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  worker::BodyBuffer::Lease Buffer();
   void Interrupt();
   void ClearInterrupt();
 
   const WorkerOptions options_;
   std::shared_ptr<void> presence_;  // until Supervise is over, which alone touches it
   const ModelSpec spec_;
-  UniqueFd interrupt_;  // eventfd: there is a request, or Stop; constant after construction
+  UniqueFd interrupt_;                          // eventfd: there is a request, or Stop; constant after construction
+  std::unique_ptr<worker::BodyBuffer> buffer_;  // of large requests; null: there is no memory for one
 
   mutable Mutex mu_;
   CondVar changed_;  // first_load_, stop_

@@ -121,23 +121,33 @@ absl::StatusOr<std::unique_ptr<TorchModel>> Load(Sandbox& sandbox) {
   return model;
 }
 
-absl::Status Answer(torch_runtime::TorchModel& model, const Packet& packet) {
+// A large answer lies in `buffer`; `sent` is that, until sconced sends something again.
+absl::Status Answer(torch_runtime::TorchModel& model, const Packet& packet, BodyBuffer& buffer,
+                    BodyBuffer::Lease& sent) {
   if (packet.type != MessageType::kInfer) return MakeError(Reason::INTERNAL_ERROR, "expected Infer");
   SCONCE_ASSIGN_OR_RETURN(const Infer infer, DecodeInfer(packet.body.bytes()));
   const auto outputs = model.Run(infer, packet.body.owner());
   if (!outputs.ok()) return Send(MessageType::kFailure, packet.id, FailureOf(outputs.status()));
-  const absl::Status sent = Send(MessageType::kResult, packet.id, outputs->message);
-  if (!HasReason(sent, Reason::MESSAGE_TOO_LARGE)) return sent;
-  return Send(MessageType::kFailure, packet.id, FailureOf(sent));
+  absl::StatusOr<OutgoingPacket> answer =
+      OutgoingPacket::Make(MessageType::kResult, packet.id, Encode(outputs->message), BodyBuffer::Lease(buffer));
+  if (HasReason(answer.status(), Reason::MESSAGE_TOO_LARGE)) {
+    return Send(MessageType::kFailure, packet.id, FailureOf(answer.status()));
+  }
+  SCONCE_RETURN_IF_ERROR(answer.status());
+  sent = answer->TakeLease();
+  return answer->Send(kWorkerSocketFd);
 }
 
 absl::Status Run(Sandbox& sandbox) {
   SCONCE_RETURN_IF_ERROR(Send(MessageType::kHello, 0, Hello{torch_runtime::TorchVersion()}));
+  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<BodyBuffer> buffer, BodyBuffer::Make());  // not later: it is sealed
   SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<TorchModel> model, Load(sandbox));
   if (model == nullptr) return absl::OkStatus();
+  BodyBuffer::Lease sent;
   for (;;) {
     SCONCE_ASSIGN_OR_RETURN(const Packet packet, ReceivePacket(kWorkerSocketFd));
-    SCONCE_RETURN_IF_ERROR(Answer(*model, packet));
+    sent = {};  // who asks the next has read the last answer
+    SCONCE_RETURN_IF_ERROR(Answer(*model, packet, *buffer, sent));
   }
 }
 

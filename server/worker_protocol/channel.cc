@@ -21,7 +21,7 @@ namespace sconce::worker {
 namespace {
 
 constexpr uint32_t kMagic = 0x01574353;  // "SCW\1"
-constexpr uint32_t kFlagMemfd = 1;
+constexpr uint32_t kFlagMemfd = 1, kFlagBuffer = 2;
 constexpr int kBodySeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 absl::Status Broken(absl::string_view what) {
@@ -110,7 +110,7 @@ absl::StatusOr<DecodedHeader> DecodeHeader(ByteSpan datagram) {
   if (type < static_cast<uint16_t>(MessageType::kHello) || type > static_cast<uint16_t>(MessageType::kFailure)) {
     return Broken(absl::StrCat("unknown type ", type));
   }
-  if (header.flags > kFlagMemfd) return Broken("unknown flags");
+  if (header.flags > kFlagBuffer) return Broken("unknown flags");
   if (header.body_bytes > static_cast<uint64_t>(kMaxBodyBytes)) return Broken("body too large");
   return header;
 }
@@ -127,6 +127,22 @@ class PacketReader {
     body.bytes_ = ByteSpan(static_cast<const uint8_t*>(memory.get()), size);
     body.memory_ = std::move(memory);
     return body;
+  }
+
+  static absl::StatusOr<Body> FromBuffer(int fd, size_t size) {
+    if (size > kBufferBytes) return Broken("its body is too large for a buffer");
+    // Only memory has seals: reading from anything else could take for ever.
+    if (::fcntl(fd, F_GET_SEALS) < 0) return Broken("its body is not in memory");
+    const size_t rounded = (size + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
+    std::shared_ptr<void> memory(::aligned_alloc(kDataAlignment, rounded), ::free);
+    if (memory == nullptr) return ErrnoToStatus(ENOMEM, "receiving a tensor");
+    for (size_t done = 0; done < size;) {
+      const ssize_t n = ::pread(fd, static_cast<uint8_t*>(memory.get()) + done, size - done, static_cast<off_t>(done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return Broken("its body is shorter than it says");
+      done += static_cast<size_t>(n);
+    }
+    return Inline(std::move(memory), size);
   }
 
   static absl::StatusOr<Body> FromMemfd(int fd, size_t size) {
@@ -152,7 +168,23 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> SocketPair() {
   return std::make_pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
 }
 
-absl::StatusOr<OutgoingPacket> OutgoingPacket::Make(MessageType type, uint64_t id, const EncodedBody& body) {
+absl::StatusOr<std::unique_ptr<BodyBuffer>> BodyBuffer::Make() {
+  UniqueFd memfd(::memfd_create("sconce-buffer", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memfd.valid() || ::ftruncate(memfd.get(), kBufferBytes) != 0 ||
+      ::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+    return ErrnoToStatus(errno, "making shared memory for tensors");
+  }
+  void* bytes = ::mmap(nullptr, kBufferBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.get(), 0);
+  if (bytes == MAP_FAILED) return ErrnoToStatus(errno, "mapping shared memory");
+  return std::unique_ptr<BodyBuffer>(new BodyBuffer(std::move(memfd), static_cast<uint8_t*>(bytes)));
+}
+
+BodyBuffer::~BodyBuffer() {
+  ::munmap(bytes_, kBufferBytes);
+}
+
+absl::StatusOr<OutgoingPacket> OutgoingPacket::Make(MessageType type, uint64_t id, const EncodedBody& body,
+                                                    BodyBuffer::Lease buffer) {
   OutgoingPacket packet;
   const std::vector<ByteSpan> pieces = Pieces(body, packet.body_bytes_);
   if (packet.body_bytes_ > kMaxBodyBytes) {
@@ -160,8 +192,17 @@ absl::StatusOr<OutgoingPacket> OutgoingPacket::Make(MessageType type, uint64_t i
                                                              " bytes; the limit is ", kMaxBodyBytes));
   }
   const bool large = packet.body_bytes_ > static_cast<int64_t>(kInlineBodyBytes);
-  packet.datagram_ = Header(type, id, packet.body_bytes_, large ? 1 : 0, large ? kFlagMemfd : 0);
-  if (large) {
+  const bool buffered = large && buffer && packet.body_bytes_ <= static_cast<int64_t>(kBufferBytes);
+  packet.datagram_ = Header(type, id, packet.body_bytes_, large ? 1 : 0,
+                            buffered ? kFlagBuffer
+                            : large  ? kFlagMemfd
+                                     : 0);
+  if (buffered) {
+    uint8_t* to = buffer.buffer_->bytes_;
+    for (const ByteSpan piece : pieces) to = std::copy(piece.begin(), piece.end(), to);
+    packet.descriptors_.push_back(buffer.buffer_->memfd_.get());
+    packet.lease_ = std::move(buffer);
+  } else if (large) {
     SCONCE_ASSIGN_OR_RETURN(packet.memfd_, SealedMemfd(pieces));
   } else {
     for (const ByteSpan piece : pieces) packet.datagram_.append(AsText(piece).data(), piece.size());
@@ -242,13 +283,13 @@ absl::StatusOr<Packet> ReceivePacket(int socket) {
   packet.id = header.id;
   if (packet.files.size() != header.descriptors) return Broken("other descriptors than it says");
   const size_t rest = total - kHeaderBytes;
-  if (header.flags != kFlagMemfd) {
+  if (header.flags == 0) {
     if (rest != header.body_bytes) return Broken("its body has another size than it says");
     packet.body = PacketReader::Inline(memory, rest);
   } else {
     if (rest != 0 || packet.files.empty()) return Broken("its body is missing");
-    SCONCE_ASSIGN_OR_RETURN(packet.body,
-                            PacketReader::FromMemfd(packet.files.back().get(), static_cast<size_t>(header.body_bytes)));
+    const auto from = header.flags == kFlagBuffer ? PacketReader::FromBuffer : PacketReader::FromMemfd;
+    SCONCE_ASSIGN_OR_RETURN(packet.body, from(packet.files.back().get(), static_cast<size_t>(header.body_bytes)));
     packet.files.pop_back();
   }
   // Only Files carries descriptors: others would pile up.

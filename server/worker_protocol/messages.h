@@ -28,7 +28,7 @@
 // while it is read (channel.h). The structs below refer into the body they were decoded from.
 namespace sconce::worker {
 
-inline constexpr uint16_t kProtocolVersion = 4;
+inline constexpr uint16_t kProtocolVersion = 5;
 inline constexpr int kWorkerSocketFd = 3;
 inline constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
 inline constexpr size_t kMaxNameBytes = 4096;

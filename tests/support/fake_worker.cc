@@ -66,9 +66,13 @@ class Worker {
  public:
   int Run() {
     Send(MessageType::kHello, 0, Hello{"fake"});
+    const auto buffer = BodyBuffer::Make();
+    SCONCE_CHECK(buffer.ok());
+    buffer_ = buffer->get();
     for (;;) {
       auto packet = ReceivePacket(kWorkerSocketFd);
       if (!packet.ok()) return 0;
+      sent_ = {};
       if (packet->type == MessageType::kLoad && !LoadModule(*packet)) return 0;
       if (packet->type == MessageType::kInfer) Answer(*packet);
     }
@@ -126,10 +130,16 @@ class Worker {
       output.shape = {1, 1 << 30};
       Send(MessageType::kResult, packet.id, Result{{output}});
     } else {
-      Send(MessageType::kResult, packet.id, Result{{output}});
+      auto answer =
+          OutgoingPacket::Make(MessageType::kResult, packet.id, Encode(Result{{output}}), BodyBuffer::Lease(*buffer_));
+      SCONCE_CHECK(answer.ok());
+      sent_ = answer->TakeLease();
+      if (!answer->Send(kWorkerSocketFd).ok()) ::_exit(0);
     }
   }
 
+  BodyBuffer* buffer_ = nullptr;
+  BodyBuffer::Lease sent_;
   std::string module_;
   float scale_ = 1;
 };

@@ -90,6 +90,49 @@ TEST_F(ChannelTest, SmallAndLargeBodiesArrive) {
   }
 }
 
+TEST_F(ChannelTest, ABufferTakesOneBodyAfterTheOther) {
+  ASSERT_OK_AND_ASSIGN(const auto buffer, BodyBuffer::Make());
+  const auto make = [&](char c, size_t size) {
+    const std::string bytes(size, c);
+    Tensor tensor{"x", format::DType::kUInt8, {static_cast<int64_t>(size)}, AsBytes(bytes)};
+    return OutgoingPacket::Make(MessageType::kInfer, 7, Encode(Infer{{tensor}}), BodyBuffer::Lease(*buffer)).value();
+  };
+  const auto arrives = [&](const OutgoingPacket& out, char c) -> Packet {
+    EXPECT_OK(out.Send(a_.get()));
+    Packet packet = ReceivePacket(b_.get()).value();
+    const Infer infer = DecodeInfer(packet.body.bytes()).value();
+    EXPECT_EQ(AsText(infer.inputs[0].bytes), std::string(infer.inputs[0].bytes.size(), c));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(infer.inputs[0].bytes.data()) % kDataAlignment, 0u);
+    return packet;
+  };
+  OutgoingPacket first = make('1', 100'000);
+  const OutgoingPacket second = make('2', 100'000);  // the buffer is taken: it has a memfd of its own
+  const Packet received = arrives(first, '1');
+  arrives(second, '2');
+  BodyBuffer::Lease lease = first.TakeLease();
+  EXPECT_TRUE(lease);
+  EXPECT_FALSE(BodyBuffer::Lease(*buffer));
+  lease = {};
+  arrives(make('3', 200'000), '3');
+  arrives(make('4', kBufferBytes), '4');  // with its header it is too large
+  const Infer infer = DecodeInfer(received.body.bytes()).value();
+  EXPECT_EQ(AsText(infer.inputs[0].bytes), std::string(100'000, '1'));  // a copy
+}
+
+TEST_F(ChannelTest, ABufferThatIsNoneIsRefused) {
+  int pipe[2];
+  ASSERT_EQ(::pipe(pipe), 0);
+  const UniqueFd nobody_writes(pipe[0]), end(pipe[1]);
+  SendRaw(a_.get(), RawHeader(kGoodMagic, kProtocolVersion, 6, 100, 1, 2), nobody_writes.get());
+  EXPECT_THAT(ReceivePacket(b_.get()), FailsWith(Reason::INTERNAL_ERROR, HasSubstr("not in memory")));
+  const UniqueFd memfd(::memfd_create("test", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(memfd.get(), 99), 0);
+  SendRaw(a_.get(), RawHeader(kGoodMagic, kProtocolVersion, 6, 100, 1, 2), memfd.get());
+  EXPECT_THAT(ReceivePacket(b_.get()), FailsWith(Reason::INTERNAL_ERROR, HasSubstr("shorter")));
+  SendRaw(a_.get(), RawHeader(kGoodMagic, kProtocolVersion, 6, kBufferBytes + 1, 1, 2), memfd.get());
+  EXPECT_THAT(ReceivePacket(b_.get()), FailsWith(Reason::INTERNAL_ERROR, HasSubstr("too large for a buffer")));
+}
+
 TEST_F(ChannelTest, DescriptorsArrive) {
   UniqueFd file(::memfd_create("test", MFD_CLOEXEC));
   ASSERT_EQ(::pwrite(file.get(), "hello", 5, 0), 5);
@@ -134,7 +177,7 @@ TEST_F(ChannelTest, BrokenHeadersAreRefusedAndLeakNoDescriptor) {
       RawHeader(kGoodMagic, kProtocolVersion + 1, 1, 0, 1, 0),
       RawHeader(kGoodMagic, kProtocolVersion, 0, 0, 1, 0),
       RawHeader(kGoodMagic, kProtocolVersion, 99, 0, 1, 0),
-      RawHeader(kGoodMagic, kProtocolVersion, 1, 0, 1, 2),
+      RawHeader(kGoodMagic, kProtocolVersion, 1, 0, 1, 3),
       RawHeader(kGoodMagic, kProtocolVersion, 1, UINT64_MAX, 1, 0),
       RawHeader(kGoodMagic, kProtocolVersion, 1, 5, 1, 0),
       RawHeader(kGoodMagic, kProtocolVersion, 1, 0, 2, 0),
