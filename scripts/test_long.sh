@@ -10,9 +10,9 @@ scripts/setup.sh --with build --with torch --with test --with fuzz --with lint -
 # ThreadSanitizer covers base and storage: Debian's gRPC is not built for it, and would be reported as racing.
 tsan() { scripts/build.sh tsan && run_ctest build-tsan -LE lint; }
 clang() { scripts/build.sh clang && run_ctest build-clang -L 'unit|contract|integration'; }
-kills() { scripts/build.sh release && SCONCE_KILLS=1000 SCONCE_FULL_DISKS=1000 run_ctest build -L crash --verbose --timeout 7200; }
-cycles() { SCONCE_MODEL_CYCLES=200 run_ctest build -R e2e_isolation --timeout 7200; }
-boundaries() { SCONCE_EVERY_BOUNDARY=1 run_ctest build -R 'power_loss' --timeout 7200; }
+kills() { scripts/build.sh release && SCONCE_KILLS=1000 SCONCE_FULL_DISKS=1000 run_ctest build -L crash --verbose; }
+cycles() { SCONCE_MODEL_CYCLES=200 run_ctest build -R e2e_isolation; }
+boundaries() { SCONCE_EVERY_BOUNDARY=1 run_ctest build -R 'power_loss'; }
 # Files that we wrote, judged by that release's PyTorch with weights_only=True; says so where the fixtures for it are missing.
 judged() { tests/python/judge_in_root.sh "$1" || [[ $? = 77 ]]; }
 python_client() { client/python/tools/test_in_root.sh "$1" || [[ $? = 77 ]]; }
