@@ -29,13 +29,13 @@ def memory_kib(server):
         if time.monotonic() > give_up:
             raise Answers(f"one version serves, with {len(workers)} workers")
         time.sleep(0.05)
-    own = mapped = 0
-    for pid in (server.process.pid, *workers):
+    used = {"mapped": 0}
+    for who, pid in (("server", server.process.pid), ("worker", workers[0])):
         rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
         shares = {name: int(kib) for name, kib in re.findall(r"^(Pss\w*):\s+(\d+) kB", rollup, re.MULTILINE)}
-        own += shares["Pss_Anon"] + shares["Pss_Shmem"]
-        mapped += shares["Pss_File"]
-    return {"own": own, "mapped": mapped}
+        used[who] = shares["Pss_Anon"] + shares["Pss_Shmem"]
+        used["mapped"] += shares["Pss_File"]
+    return used
 
 
 class Follower:
@@ -91,6 +91,18 @@ class Swaps:
         state = serving_models.versioned_weights(self.module, self.version + 1)
         self.version = self.serving.push(RUN, state, checkpoint={"metrics": {"loss": 1 / (self.version + 1)}})
 
+    def pin(self, version):
+        change = models.UpdateModelRequest(model={"name": f"models/{MODEL}", "pinned_version": version}, update_mask={"paths": ["pinned_version"]})
+        self.serving.rpc.models.UpdateModel(change, timeout=60)
+        if version:
+            self.follower.wait(version)
+
+    def back_and_forth(self, load, count):
+        """Swaps between two versions that are there: what they leave behind is not the store's."""
+        with constant_load(self.serving.target, MODEL, *self.load, *load):
+            for i in range(count):
+                self.pin(self.version - 1 + i % 2)
+
     def quiet(self, load):
         with constant_load(self.serving.target, MODEL, *self.load, *load) as result:
             time.sleep(self.quiet_seconds)
@@ -129,6 +141,14 @@ class Swaps:
         )
 
 
+def show_memory(memory):
+    table("swaps", "server", "worker", "mapped", "own beside the first row's, at most 2%")
+    first = memory[0][1]["server"] + memory[0][1]["worker"]
+    for count, used in memory:
+        drift = ((used["server"] + used["worker"]) / first - 1) * 100
+        row(count, *[f"{used[which] / 1024:.1f}" for which in ("server", "worker", "mapped")], f"{drift:+.1f}%")
+
+
 def run(serving, options):
     print(
         f"\n## Swaps: the deployment follows `best`, and each version that is pushed is the best, as soon as the one before serves; {busy()}\n"
@@ -143,13 +163,16 @@ def run(serving, options):
     columns = ["p50", "p50 while swapping", "p99", "p99 while swapping", "ratio of p50s", "ratio of p99s, at most 1.3"]
     table("load", "swaps", "right answers", "seconds a swap", *columns)
     each = max(1, options.swaps // 10)
-    swaps.phases(f"{options.rate} calls a second", ["--rate", options.rate], options.swaps, each, remember)
-    steady = list(memory)
-    swaps.phases("saturated: 8 callers in a closed loop", ["--callers", 8], max(1, each // 2), max(1, each // 4), remember)
+    load = ["--rate", options.rate]
+    swaps.phases(f"{options.rate} calls a second", load, options.swaps, each, remember)
+    swaps.phases("saturated: 8 callers in a closed loop", ["--callers", 8], max(1, each // 2), max(1, each // 4), lambda _: None)
+    print("\nMemory in MiB: what server and worker hold themselves, and their share of what they map, which other processes on the machine change.")
+    print("With each swap the store grows by a version, and the catalog keeps what is new in memory, up to 16 MiB:\n")
+    show_memory(memory)
+    memory.clear()
+    for count in range(1, 11):
+        swaps.back_and_forth(load, each)
+        remember(count * each)
     swaps.follower.stop()
-    print("\nMemory of the server and its worker, MiB (its own; its share of what it maps, which other processes on the machine change):\n")
-    table("swaps", "own", "mapped", "own beside the first row's, at most 2%")
-    first = steady[0][1]["own"]
-    for count, used in steady:
-        drift = (used["own"] / first - 1) * 100
-        row(count, f"{used['own'] / 1024:.1f}", f"{used['mapped'] / 1024:.1f}", f"{drift:+.1f}%")
+    print("\nThe same between two versions that are there already, under the same load:\n")
+    show_memory(memory)
