@@ -68,7 +68,7 @@ class Batcher final : public LoadedModel, public Ticked, public std::enable_shar
   const BatchPolicy& policy() const { return options_.policy; }
   size_t instance_count() const { return instances_.size(); }
   InferStatistics statistics() const ABSL_LOCKS_EXCLUDED(mu_);
-  int64_t memory_bytes() const;  // of all instances
+  int64_t memory_bytes() const override;  // of all instances
   // Why requests are not joined although the policy says so. "": they are.
   std::string unbatched_reason() const ABSL_LOCKS_EXCLUDED(mu_);
 
