@@ -94,14 +94,13 @@ class Swaps:
     def pin(self, version):
         change = models.UpdateModelRequest(model={"name": f"models/{MODEL}", "pinned_version": version}, update_mask={"paths": ["pinned_version"]})
         self.serving.rpc.models.UpdateModel(change, timeout=60)
-        if version:
-            self.follower.wait(version)
+        self.follower.wait(version)
 
     def back_and_forth(self, load, count):
         """Swaps between two versions that are there: what they leave behind is not the store's."""
         with constant_load(self.serving.target, MODEL, *self.load, *load):
-            for i in range(count):
-                self.pin(self.version - 1 + i % 2)
+            for _ in range(count):
+                self.pin(self.version - 1 if self.follower.serving == self.version else self.version)
 
     def quiet(self, load):
         with constant_load(self.serving.target, MODEL, *self.load, *load) as result:
