@@ -1,4 +1,4 @@
-// TorchScript modules; their bytes are TransferService's.
+// Modules; their bytes are TransferService's.
 #include <string>
 
 #include "absl/strings/str_cat.h"

@@ -13,7 +13,7 @@
 #include "server/services/spooled_file.h"
 #include "server/services/storage_stream.h"
 #include "server/services/transfer_calls.h"
-#include "storage/format/open_checkpoint.h"
+#include "storage/format/module_file.h"
 
 namespace sconce::services {
 namespace {
@@ -40,7 +40,7 @@ class ModuleSink final : public rpc::UploadSink {
     SCONCE_RETURN_IF_ERROR(call.CheckCancelled());
     if (push_ == nullptr) {
       SCONCE_ASSIGN_OR_RETURN(const ByteSpan archive, file_.Map());
-      SCONCE_RETURN_IF_ERROR(format::CheckTorchScriptArchive(archive));
+      SCONCE_RETURN_IF_ERROR(format::CheckModuleFile(archive));
       SCONCE_ASSIGN_OR_RETURN(
           push_, repository_.BeginModulePush(ToRunName(name_.run), name_.id, static_cast<int64_t>(archive.size()),
                                              labels_, create_run_));

@@ -13,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "base/error.h"
 #include "base/status_macros.h"
+#include "storage/format/module_file.h"
 #include "storage/format/pickle_globals.h"
 #include "storage/format/record_source.h"
 #include "storage/format/script_pickle.h"
@@ -30,6 +31,13 @@ constexpr size_t kMaxAllKeyBytes = size_t{128} << 20;
 
 absl::Status Invalid(absl::string_view what) {
   return MakeError(Reason::MODULE_INVALID, absl::StrCat(what, "; write the module again with torch.jit.save"));
+}
+
+absl::Status Compiled() {
+  return MakeError(
+      Reason::MODULE_INVALID,
+      "a compiled package (.pt2) says what it holds to those alone who run it; plan against a file with the "
+      "model's own state_dict");
 }
 
 // What the code of a class says about its attributes.
@@ -214,6 +222,7 @@ class ModuleWalk {
 
 absl::StatusOr<LoadTarget> TargetOfModule(ByteSpan archive) {
   SCONCE_ASSIGN_OR_RETURN(const TorchArchive module, TorchArchive::Open(archive));
+  if (ModuleKindOf(module.zip()).value_or(ModuleKind::kTorchScript) == ModuleKind::kCompiled) return Compiled();
   if (module.Find("constants.pkl") == nullptr) return Invalid("not a TorchScript module: it has no constants.pkl");
   const ZipRecord* const tree = module.Find("data.pkl");
   if (tree == nullptr) return Invalid("the module has no data.pkl");

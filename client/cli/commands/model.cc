@@ -85,7 +85,7 @@ Command ModelDeployCommand() {
       "Waits until the model answers. With --weights RUN@best (or latest, or an alias) the deployment follows it: a "
       "new best is loaded beside the old\n"
       "one and then takes over.",
-      {{"module", 0, "RUN@MODULE", "the TorchScript module to run"}},
+      {{"module", 0, "RUN@MODULE", "the module to run: TorchScript, or compiled (.pt2)"}},
       1,
       1,
       Deploy};

@@ -10,7 +10,7 @@
 #include "client/cli/progress.h"
 #include "client/cli/refs.h"
 #include "client/cli/table.h"
-#include "storage/format/open_checkpoint.h"
+#include "storage/format/module_file.h"
 
 namespace sconce::cli {
 namespace {
@@ -26,8 +26,7 @@ absl::Status Push(Context& context) {
   }
   header.set_no_create(context.args.Has("no-create"));
   SCONCE_ASSIGN_OR_RETURN(const wire::SharedBytes file, MapFile(path));
-  SCONCE_RETURN_IF_ERROR(
-      Annotate(format::CheckTorchScriptArchive(file.bytes), path));  // told here, before a byte moves
+  SCONCE_RETURN_IF_ERROR(Annotate(format::CheckModuleFile(file.bytes), path));  // told here, before a byte moves
   absl::StatusOr<v1::Module> module;
   {
     ProgressBar bar(BaseName(path));
@@ -106,7 +105,7 @@ absl::Status Remove(Context& context) {
 Command ModulePushCommand() {
   return {"module push",
           "FILE [PROJECT/]RUN@MODULE",
-          "store a TorchScript archive (torch.jit.save)",
+          "store a TorchScript archive (torch.jit.save) or a compiled package (.pt2)",
           "A module is write-once: the same name with other content is refused.",
           {{"label", 0, "KEY=VALUE", "a label; repeatable", true},
            {"no-create", 0, "", "fail when the run does not exist yet"},
@@ -118,7 +117,7 @@ Command ModulePushCommand() {
 Command ModulePullCommand() {
   return {"module pull",
           "[PROJECT/]RUN@MODULE -o FILE",
-          "fetch a TorchScript archive, byte for byte",
+          "fetch a module's file, byte for byte",
           "",
           {{"output", 'o', "FILE", "where to; - is standard output"}},
           1,
