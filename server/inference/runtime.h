@@ -57,7 +57,7 @@ struct MatchPolicy {
 struct ModelSpec {
   std::string name;                  // for logs
   std::string device;                // "cpu"
-  StoredBytes module;                // a TorchScript archive
+  StoredBytes module;                // its file, of whatever kind the runtime knows
   std::optional<StateDict> weights;  // absent: the module's own
   MatchPolicy match;                 // of the weights
   bool take_dtype = false;           // floats of the module become of their weight's dtype, not the other way round
@@ -67,7 +67,7 @@ struct ModelSpec {
 
 struct ModelArgument {
   std::string name;
-  std::string type;  // as TorchScript writes it: "Tensor", "Optional[Tensor]", "int"
+  std::string type;  // as Python writes it: "Tensor", "Optional[Tensor]", "int"
   bool required = true;
 };
 
@@ -119,7 +119,7 @@ class ModelRuntime {
  public:
   virtual ~ModelRuntime() = default;
 
-  // Loads the module, gives it the weights by name as `match` says, switches it to eval mode. Blocks, some seconds
+  // Loads the module, gives it the weights by name as `match` says, in eval mode. Blocks, some seconds
   // perhaps. MODULE_INVALID, MODEL_WEIGHTS_MISMATCH in torch's own words, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE,
   // TORCH_UNAVAILABLE, WORKER_MEMORY_EXCEEDED, WORKER_DIED, WORKER_DEADLINE_EXCEEDED.
   virtual absl::StatusOr<std::shared_ptr<LoadedModel>> Load(const ModelSpec& spec) = 0;

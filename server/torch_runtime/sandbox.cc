@@ -19,23 +19,32 @@
 #include "absl/strings/str_cat.h"
 #include "server/torch_runtime/syscall_filter.h"
 
-// The two steps, and what each is for. A later wall holds what an earlier one lets through.
+// The three steps, and what each is for. A later wall holds what an earlier one lets through.
 //
 // At the start of the process (Sandbox()):
 //
 //   1. Be the first that the kernel ends when memory runs out: better one model than the store.
 //   2. Namespaces of its own: user (so that rights of root end here), net (no interface is up), ipc, uts, and mount, in
-//      which an empty file system that cannot be written is made ready to be the root.
+//      which a folder that cannot be written, of nothing but this process's own descriptors, is made ready to be the
+//      root.
 //   3. No new privileges, by whatever is executed.
 //
 // When the module's bytes are at hand but not looked at (Seal()):
 //
 //   4. Limits: no core (weights would lie in it), memory, the size of a memfd, descriptors.
-//   5. The empty file system becomes the root, so that no path names anything.
+//   5. That folder becomes the root, so that no path names anything else.
 //   6. All capabilities go, and the bounding set with them.
 //   7. Not dumpable: nobody attaches, and /proc/self is not its own.
 //   8. Landlock: no file can be opened, no TCP socket bound or connected, no signal sent out, whatever the root is.
-//   9. seccomp: the system calls of inference, for all threads. Last, since it forbids everything above.
+//   9. seccomp: the system calls of inference, for all threads. Last, since it forbids everything above. When 5 or 8
+//      stands, openat for reading is left, with which a memfd can be opened again and a library in it be loaded.
+//
+// When the module's library is loaded, or is known to have none (Close()):
+//
+//  10. seccomp once more, without openat.
+//
+// A library's own code runs while it is loaded, so it has what 9 leaves, even if it never returns. That is: to read
+// once more what is open. Files' descriptors are read-only, and Landlock does not let them be opened a second time.
 namespace sconce::torch_runtime {
 namespace {
 
@@ -57,11 +66,16 @@ void WriteText(const char* path, const char* text) {
   ::close(fd);
 }
 
-// Mounts an empty file system in a mount namespace of our own, over a directory that is there on every machine.
-bool MountEmptyRoot() {
-  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return false;
+// What our root is going to be, in a mount namespace of our own, over a directory that is there on every machine.
+enum class EmptyRoot { kNone, kNothing, kOurDescriptors };
+
+EmptyRoot MountEmptyRoot() {
   constexpr unsigned long kFlags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
-  return ::mount("none", "/tmp", "tmpfs", kFlags, "size=4k,mode=555") == 0;
+  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return EmptyRoot::kNone;
+  if (::mount("none", "/tmp", "tmpfs", kFlags, "size=4k,mode=555") != 0) return EmptyRoot::kNone;
+  if (::mount("/proc/self/fd", "/tmp", nullptr, MS_BIND, nullptr) != 0) return EmptyRoot::kNothing;
+  return ::mount(nullptr, "/tmp", nullptr, MS_REMOUNT | MS_BIND | kFlags, nullptr) == 0 ? EmptyRoot::kOurDescriptors
+                                                                                        : EmptyRoot::kNone;
 }
 
 bool EnterEmptyRoot() {
@@ -100,8 +114,7 @@ int Landlock() {
   return restricted ? version : 0;
 }
 
-bool FilterSyscalls(int socket) {
-  std::vector<sock_filter> instructions = InferenceSyscalls(socket, ::getpid());
+bool FilterSyscalls(std::vector<sock_filter> instructions) {
   if (instructions.empty()) return false;
   sock_fprog program{};
   program.len = static_cast<unsigned short>(instructions.size());
@@ -138,7 +151,9 @@ Sandbox::Sandbox() {
   Note(::unshare(CLONE_NEWUTS) == 0, "uts");
   const bool has_mounts = ::unshare(CLONE_NEWNS) == 0;
   Note(has_mounts, "mount");
-  has_empty_root_ = has_mounts && MountEmptyRoot();
+  const EmptyRoot root = has_mounts ? MountEmptyRoot() : EmptyRoot::kNone;
+  has_empty_root_ = root != EmptyRoot::kNone;
+  if (root == EmptyRoot::kOurDescriptors) descriptors_ = "/";
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
@@ -147,13 +162,28 @@ void Sandbox::Seal(const SealOptions& options) {
   if (options.file_bytes > 0) Limit(RLIMIT_FSIZE, static_cast<rlim_t>(options.file_bytes));
   Limit(RLIMIT_CORE, 0);
   Limit(RLIMIT_NOFILE, kDescriptors);
-  Note(has_empty_root_ && EnterEmptyRoot(), "root");
+  const bool in_empty_root = has_empty_root_ && EnterEmptyRoot();
+  Note(in_empty_root, "root");
   Note(DropCapabilities(), "caps");
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   const int landlock = Landlock();
   Note(landlock > 0, absl::StrCat("landlock-", landlock));
-  filtered_ = FilterSyscalls(options.socket);
+  socket_ = options.socket;
+  if (!in_empty_root) descriptors_ = landlock > 0 ? "/proc/self/fd/" : "";
+  const bool may_load = !descriptors_.empty();
+  filtered_ = FilterSyscalls(may_load ? LoadingSyscalls(socket_, ::getpid()) : InferenceSyscalls(socket_, ::getpid()));
   Note(filtered_, "seccomp");
+  if (!filtered_) descriptors_.clear();
+}
+
+std::string Sandbox::LibraryPath(int fd) const {
+  return descriptors_.empty() ? "" : absl::StrCat(descriptors_, fd);
+}
+
+bool Sandbox::Close() {
+  if (descriptors_.empty()) return true;  // nothing can be opened, or nothing can be forbidden
+  descriptors_.clear();
+  return FilterSyscalls(InferenceSyscalls(socket_, ::getpid()));
 }
 
 std::string Sandbox::Describe() const {

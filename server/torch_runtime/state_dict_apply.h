@@ -3,24 +3,12 @@
 
 #include <torch/csrc/jit/api/module.h>
 
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "server/torch_runtime/weight_match.h"
 
 namespace sconce::torch_runtime {
-
-struct NamedWeight {
-  std::string name;
-  at::Tensor tensor;
-};
-
-// How weights have to fit.
-struct MatchPolicy {
-  bool lenient = false;     // missing and unexpected keys are tolerated, unless nothing matches
-  double min_match = 0;     // the share of the module's keys that must match, 0 to 1
-  bool take_dtype = false;  // floats of the module become of their weight's dtype, not the other way round
-};
 
 // load_state_dict for TorchScript, which C++ does not have: gives every parameter and buffer of `module` the weight of
 // its name; those without one keep what they have when `policy` is lenient. First all names and shapes are checked;

@@ -192,9 +192,7 @@ constexpr uint32_t Errno(int error) {
   return SECCOMP_RET_ERRNO | (static_cast<uint32_t>(error) & SECCOMP_RET_DATA);
 }
 
-}  // namespace
-
-std::vector<sock_filter> InferenceSyscalls(int socket, int64_t self) {
+std::vector<sock_filter> Allow(const std::vector<Conditional>& conditionals) {
   if (kArchitecture == 0) return {};
   constexpr uint32_t kX32Bit = 0x40000000;  // the other numbering of x86_64
   Program program;
@@ -204,7 +202,7 @@ std::vector<sock_filter> InferenceSyscalls(int socket, int64_t self) {
   program.Load(offsetof(seccomp_data, nr));
   program.SkipIfLess(kX32Bit, 1);
   program.Return(SECCOMP_RET_KILL_PROCESS);
-  for (const Conditional& one : Conditionals(socket, self)) {
+  for (const Conditional& one : conditionals) {
     const size_t checks = (one.zero_argument.has_value() ? 3 : 0) + 2 + 2 * one.values.size();
     program.SkipUnless(static_cast<uint32_t>(one.number), checks);
     if (one.zero_argument.has_value()) {
@@ -223,6 +221,19 @@ std::vector<sock_filter> InferenceSyscalls(int socket, int64_t self) {
   for (const long number : kDeadly) program.ReturnIf(number, SECCOMP_RET_KILL_PROCESS);
   program.Return(Errno(EPERM));
   return program.Take();
+}
+
+}  // namespace
+
+std::vector<sock_filter> InferenceSyscalls(int socket, int64_t self) {
+  return Allow(Conditionals(socket, self));
+}
+
+std::vector<sock_filter> LoadingSyscalls(int socket, int64_t self) {
+  std::vector<Conditional> conditionals = Conditionals(socket, self);
+  conditionals.push_back({__NR_openat, 2, {O_RDONLY | O_CLOEXEC, O_RDONLY}});
+  conditionals.push_back({__NR_seccomp, 1, {SECCOMP_FILTER_FLAG_TSYNC}});
+  return Allow(conditionals);
 }
 
 }  // namespace sconce::torch_runtime

@@ -16,6 +16,10 @@ namespace sconce::torch_runtime {
 // ENOSYS: libc then takes clone, which is allowed for threads only. Empty on a processor it was not written for.
 std::vector<sock_filter> InferenceSyscalls(int socket, int64_t self);
 
+// The same and what it takes to load a library: openat, to read, and seccomp, to allow less. For a process in which no
+// path leads to a file.
+std::vector<sock_filter> LoadingSyscalls(int socket, int64_t self);
+
 }  // namespace sconce::torch_runtime
 
 #endif  // SCONCE_SERVER_TORCH_RUNTIME_SYSCALL_FILTER_H_

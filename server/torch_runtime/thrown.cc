@@ -1,5 +1,6 @@
 #include "server/torch_runtime/thrown.h"
 
+#include <new>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -22,6 +23,12 @@ size_t MessageBehindExceptionName(absl::string_view line) {
   return absl::EndsWith(name, "Error") || absl::EndsWith(name, "Exception") ? colon + 2 : absl::string_view::npos;
 }
 
+// Of std::bad_alloc, and of torch's allocators in their several ways.
+bool SaysThatMemoryRanOut(absl::string_view text) {
+  return absl::StrContains(text, "can't allocate memory") || absl::StrContains(text, "not enough memory") ||
+         absl::StrContains(text, "std::bad_alloc");
+}
+
 }  // namespace
 
 std::string EssentialLine(absl::string_view text) {
@@ -37,6 +44,24 @@ std::string EssentialLine(absl::string_view text) {
     if (!shown.empty()) return std::string(shown);
   }
   return "an exception without a message";
+}
+
+absl::Status ErrorSaying(Reason reason, absl::string_view context, absl::string_view line, absl::string_view all) {
+  const std::string detail(all.data(), all.size());
+  if (SaysThatMemoryRanOut(all)) {
+    return MakeError(Reason::WORKER_MEMORY_EXCEEDED,
+                     absl::StrCat(context,
+                                  "the module wants more memory than a worker may have; send a smaller batch, "
+                                  "or give workers more (--worker-memory-limit): ",
+                                  line),
+                     {{"detail", detail}});
+  }
+  return MakeError(reason, absl::StrCat(context, line), {{"detail", detail}});
+}
+
+absl::Status ThrownError(Reason reason, absl::string_view context, const std::exception& error) {
+  const bool is_memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+  return ErrorSaying(reason, context, EssentialLine(error.what()), is_memory ? "std::bad_alloc" : error.what());
 }
 
 }  // namespace sconce::torch_runtime

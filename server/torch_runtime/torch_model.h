@@ -31,18 +31,21 @@ struct Outputs {
   std::shared_ptr<const void> owner;
 };
 
-// A TorchScript module with its weights, in eval mode.
+class Sandbox;
+
+// A module of one of the kinds there are (storage/format/module_file.h) with its weights, ready to answer.
 class TorchModel {
  public:
   virtual ~TorchModel() = default;
 
-  // Loads the archive, gives it the weights by name, switches to eval mode and checks that this worked. `body` is the
-  // packet that `load` was decoded from. MODULE_INVALID, MODEL_WEIGHTS_MISMATCH, TRAINING_MODE_FROZEN,
-  // DEVICE_UNAVAILABLE, IO_ERROR.
-  static absl::StatusOr<std::unique_ptr<TorchModel>> Load(const worker::Load& load, const std::vector<UniqueFd>& files,
-                                                          const worker::Body& body);
+  // Finds out what the archive is, loads it, gives it the weights by name. `body` is the packet that `load` was decoded
+  // from. `sandbox` is sealed; it is closed when this returns OK, and `files` may be. MODULE_INVALID,
+  // MODEL_WEIGHTS_MISMATCH, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE, TORCH_UNAVAILABLE for a kind that cannot be
+  // loaded here, IO_ERROR.
+  static absl::StatusOr<std::unique_ptr<TorchModel>> Load(const worker::Load& load, std::vector<UniqueFd>& files,
+                                                          const worker::Body& body, Sandbox& sandbox);
 
-  // What forward() takes and gives.
+  // What forward() takes and gives, or what a compiled one was compiled from did.
   virtual worker::Loaded Describe() const = 0;
 
   // Runs forward() on the inputs, which `owner` keeps. MODEL_INPUT_INVALID, MODEL_FAILED with the first line of what

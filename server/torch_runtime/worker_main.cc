@@ -1,4 +1,4 @@
-// sconce-torch-worker: runs one TorchScript module for sconced, which starts it. See server/worker_protocol/messages.h
+// sconce-torch-worker: runs one module for sconced, which starts it. See server/worker_protocol/messages.h
 // for what is said over the socket.
 #include <signal.h>
 #include <stdio.h>
@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <iterator>
 #include <memory>
 #include <thread>
@@ -31,6 +32,7 @@ FailureKind KindOf(const absl::Status& status) {
   if (HasReason(status, Reason::TRAINING_MODE_FROZEN)) return FailureKind::kTrainingModeFrozen;
   if (HasReason(status, Reason::DEVICE_UNAVAILABLE)) return FailureKind::kDeviceUnavailable;
   if (HasReason(status, Reason::MODULE_INVALID)) return FailureKind::kModuleInvalid;
+  if (HasReason(status, Reason::TORCH_UNAVAILABLE)) return FailureKind::kTorchUnavailable;
   if (HasReason(status, Reason::MODEL_INPUT_INVALID)) return FailureKind::kInputInvalid;
   if (HasReason(status, Reason::WORKER_MEMORY_EXCEEDED)) return FailureKind::kOutOfMemory;
   return FailureKind::kModelFailed;
@@ -89,19 +91,19 @@ void Seal(Sandbox& sandbox, const worker::Load& load) {
   torch_runtime::SealOptions options;
   options.socket = kWorkerSocketFd;
   options.memory_bytes = MemoryFor(load);
-  options.file_bytes = kMaxBodyBytes;
+  options.file_bytes = std::max(kMaxBodyBytes, load.module.size_bytes);  // a compiled module's library
   sandbox.Seal(options);
   Log(sandbox.filtered() ? Severity::kInfo : Severity::kWarn, "worker_sealed", {{"dropped", sandbox.Describe()}});
 }
 
 // Loads in a thread that gives way to workers that serve, and that is gone when it has loaded: only root could give it
 // back the priority it had.
-absl::StatusOr<std::unique_ptr<TorchModel>> LoadBehindOthers(const Order& order) {
+absl::StatusOr<std::unique_ptr<TorchModel>> LoadBehindOthers(Order& order, Sandbox& sandbox) {
   constexpr int kNice = 15;
   absl::StatusOr<std::unique_ptr<TorchModel>> model = MakeError(Reason::INTERNAL_ERROR, "not loaded");
   std::thread loader([&] {
     ::setpriority(PRIO_PROCESS, 0, kNice);  // of this thread; loading at full priority is no error
-    model = TorchModel::Load(order.load, order.files, order.packet.body);
+    model = TorchModel::Load(order.load, order.files, order.packet.body, sandbox);
   });
   loader.join();
   return model;
@@ -109,10 +111,10 @@ absl::StatusOr<std::unique_ptr<TorchModel>> LoadBehindOthers(const Order& order)
 
 // Loads what sconced sends. OK and no model: it could not be loaded, and sconced knows.
 absl::StatusOr<std::unique_ptr<TorchModel>> Load(Sandbox& sandbox) {
-  SCONCE_ASSIGN_OR_RETURN(const Order order, ReceiveOrder());
+  SCONCE_ASSIGN_OR_RETURN(Order order, ReceiveOrder());
   Seal(sandbox, order.load);
   torch_runtime::UseThreads();
-  auto model = LoadBehindOthers(order);
+  auto model = LoadBehindOthers(order, sandbox);
   if (!model.ok()) {
     SCONCE_RETURN_IF_ERROR(Send(MessageType::kFailure, order.packet.id, FailureOf(model.status())));
     return nullptr;

@@ -208,6 +208,8 @@ Reason ReasonOf(FailureKind kind) {
       return Reason::MODEL_FAILED;
     case FailureKind::kOutOfMemory:
       return Reason::WORKER_MEMORY_EXCEEDED;
+    case FailureKind::kTorchUnavailable:
+      return Reason::TORCH_UNAVAILABLE;
   }
   return Reason::MODEL_FAILED;
 }
@@ -382,7 +384,7 @@ absl::StatusOr<Failure> DecodeFailure(ByteSpan body) {
   Failure message;
   const uint8_t kind = reader.U8();
   if (kind < static_cast<uint8_t>(FailureKind::kModuleInvalid) ||
-      kind > static_cast<uint8_t>(FailureKind::kOutOfMemory)) {
+      kind > static_cast<uint8_t>(FailureKind::kTorchUnavailable)) {
     return Broken("Failure", absl::StrCat("unknown kind ", kind));
   }
   message.kind = static_cast<FailureKind>(kind);

@@ -16,7 +16,7 @@
 //   1. sconced starts `sconce-torch-worker` with one end of a SOCK_SEQPACKET pair as descriptor 3.
 //   2. The worker sends Hello. Another protocol number ends the conversation: the two programs are not of one release.
 //   3. sconced sends Files as often as needed: each carries descriptors, which both sides number 0, 1, 2 ... in order.
-//   4. sconced sends Load: the module's archive and the state_dict, as extents of those files or inline.
+//   4. sconced sends Load: the module's file and the state_dict, as extents of those files or inline.
 //   5. The worker answers Loaded (what forward() takes) or Failure, after which it ends itself.
 //   6. Then, one at a time, sconced sends Infer and the worker answers Result or Failure under the same id.
 //   7. The worker ends when its socket is closed; sconced kills it whenever it breaks a rule or a deadline.
@@ -28,7 +28,7 @@
 // while it is read (channel.h). The structs below refer into the body they were decoded from.
 namespace sconce::worker {
 
-inline constexpr uint16_t kProtocolVersion = 5;
+inline constexpr uint16_t kProtocolVersion = 6;
 inline constexpr int kWorkerSocketFd = 3;
 inline constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
 inline constexpr size_t kMaxNameBytes = 4096;
@@ -73,7 +73,7 @@ struct StateEntry {
 struct Load {
   std::string device;
   int64_t memory_bytes = 0;  // that the worker may allocate beside module and weights; 0: no limit
-  StoredBytes module;        // the TorchScript archive
+  StoredBytes module;        // its file
   bool has_weights = false;  // false: the module keeps its own, and all that follows is zero or empty
   bool lenient = false;      // missing and unexpected keys are tolerated, unless nothing matches
   double min_match = 0;      // the share of the module's keys that must match, 0 to 1
@@ -118,6 +118,7 @@ enum class FailureKind : uint8_t {
   kInputInvalid = 5,
   kModelFailed = 6,
   kOutOfMemory = 7,
+  kTorchUnavailable = 8,
 };
 
 struct Failure {
@@ -127,7 +128,7 @@ struct Failure {
 };
 
 // The status a caller gets: MODULE_INVALID, MODEL_WEIGHTS_MISMATCH, TRAINING_MODE_FROZEN, DEVICE_UNAVAILABLE,
-// MODEL_INPUT_INVALID, MODEL_FAILED or WORKER_MEMORY_EXCEEDED.
+// TORCH_UNAVAILABLE, MODEL_INPUT_INVALID, MODEL_FAILED or WORKER_MEMORY_EXCEEDED.
 absl::Status ToStatus(const Failure& failure);
 
 // A body to be sent: the parts follow each other. They may refer to memory of the encoded message, which must live

@@ -2,6 +2,7 @@
 #include "server/torch_runtime/sandbox.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -21,7 +22,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -43,8 +46,8 @@ constexpr int kUnfiltered = 250;  // an exit status that is no errno
 constexpr int64_t kMemory = int64_t{64} << 20;
 constexpr int64_t kFileBytes = int64_t{1} << 20;
 
-// `attempt` returns 0, or the errno it failed with.
-Outcome Sealed(const std::function<int(int socket)>& attempt) {
+// `attempt` returns 0, or the errno it failed with. It is made in a sandbox that was sealed and not closed.
+Outcome SealedOnly(const std::function<int(int socket, Sandbox& sandbox)>& attempt) {
   int ends[2];
   EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
   const pid_t child = ::fork();
@@ -55,7 +58,7 @@ Outcome Sealed(const std::function<int(int socket)>& attempt) {
     options.memory_bytes = kMemory;
     options.file_bytes = kFileBytes;
     sandbox.Seal(options);
-    ::_exit(sandbox.filtered() ? attempt(ends[1]) : kUnfiltered);
+    ::_exit(sandbox.filtered() ? attempt(ends[1], sandbox) : kUnfiltered);
   }
   ::close(ends[0]);
   ::close(ends[1]);
@@ -66,6 +69,10 @@ Outcome Sealed(const std::function<int(int socket)>& attempt) {
   if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
   EXPECT_NE(outcome.error, kUnfiltered) << "this kernel does not filter system calls";
   return outcome;
+}
+
+Outcome Sealed(const std::function<int(int socket)>& attempt) {
+  return SealedOnly([&](int socket, Sandbox& sandbox) { return sandbox.Close() ? attempt(socket) : kUnfiltered; });
 }
 
 int ErrnoOf(long result) {
@@ -138,6 +145,64 @@ TEST(SandboxTest, AFileThatIsOpenCanBeReadButNotLockedOrReopened) {
               }),
               kIsRefused);
   ::close(fd);
+}
+
+// The library of the test's own, in a file in memory.
+int LibraryInMemory() {
+  std::ifstream file(std::string(::getenv("SCONCE_BIN_DIR")) + "/../tests/libsandbox_test_library.so",
+                     std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const int fd = ::memfd_create("library", MFD_CLOEXEC);
+  EXPECT_EQ(::write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  EXPECT_GT(bytes.size(), 0u);
+  return fd;
+}
+
+TEST(SandboxTest, ALibraryIsLoadedFromMemoryUntilItIsClosed) {
+  const int fd = LibraryInMemory();
+  const auto load = [&](Sandbox& sandbox) { return ::dlopen(sandbox.LibraryPath(fd).c_str(), RTLD_NOW | RTLD_LOCAL); };
+  EXPECT_THAT(SealedOnly([&](int, Sandbox& sandbox) {
+                void* const library = load(sandbox);
+                if (library == nullptr) return ENOEXEC;
+                if (!sandbox.Close()) return EACCES;
+                const auto answer = reinterpret_cast<int (*)()>(::dlsym(library, "SandboxTestAnswer"));
+                return answer != nullptr && answer() == 42 ? 0 : EIO;
+              }),
+              kWorks);
+  EXPECT_THAT(SealedOnly([&](int, Sandbox& sandbox) {
+                const std::string path = sandbox.LibraryPath(fd);
+                if (!sandbox.Close() || !sandbox.LibraryPath(fd).empty()) return EACCES;
+                if (::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr) return 0;
+                return ErrnoOf(::open(path.c_str(), O_RDONLY));
+              }),
+              kIsRefused);
+  ::close(fd);
+}
+
+// A library's constructors have no more than this.
+TEST(SandboxTest, UntilItIsClosedNoFileCanBeOpenedEither) {
+  TempDir folder;
+  const std::string path = folder / "file";
+  const int blob = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_GE(blob, 0);
+  const auto kIsHidden = ::testing::AnyOf(FailsWithErrno(EACCES), FailsWithErrno(ENOENT));
+  const auto open = [](std::string name, int flags) {
+    return [name, flags](int, Sandbox&) { return ErrnoOf(::open(name.c_str(), flags, 0600)); };
+  };
+  for (const char* name : {"/etc/passwd", "/proc/self/status", "/proc/1/environ", "/../etc/passwd", "../etc/passwd"}) {
+    EXPECT_THAT(SealedOnly(open(name, O_RDONLY)), kIsHidden) << name;
+  }
+  EXPECT_THAT(SealedOnly(open(path, O_RDONLY)), kIsHidden);
+  EXPECT_THAT(SealedOnly(open(folder / "new", O_WRONLY | O_CREAT)), kIsRefused);
+  EXPECT_THAT(SealedOnly(open("/", O_RDONLY | O_DIRECTORY)), kIsRefused);
+  EXPECT_THAT(
+      SealedOnly([&](int, Sandbox& sandbox) { return ErrnoOf(::open(sandbox.LibraryPath(blob).c_str(), O_WRONLY)); }),
+      kIsRefused);
+  EXPECT_THAT(SealedOnly([](int, Sandbox&) { return ErrnoOf(::socket(AF_INET, SOCK_STREAM, 0)); }), kIsRefused);
+  EXPECT_THAT(SealedOnly([](int, Sandbox&) { return ErrnoOf(::execl("/bin/true", "true", nullptr)); }), kIsDeadly);
+  EXPECT_THAT(SealedOnly([](int, Sandbox&) { return ErrnoOf(::chroot("/")); }), kIsDeadly);
+  EXPECT_NE(::access((folder / "new").c_str(), F_OK), 0);
+  ::close(blob);
 }
 
 TEST(SandboxTest, NothingCanBeConnectedTo) {
