@@ -2,7 +2,7 @@
 # Builds and tests a copy of these sources in a throw-away root of another Debian release: Debian 13 (trixie) has LibTorch 2.6 and
 # RocksDB 9.10, testing (forky) newer ones still. Needs root. The root is kept in /var/tmp/sconce-roots and used again.
 #
-#   scripts/debian_release.sh RELEASE [COMMAND [ARG]...]     default command: set up, build, run the unit tests
+#   scripts/debian_release.sh RELEASE [COMMAND [ARG]...]     default command: set up, build, run the unit tests and those of a newer LibTorch
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,5 +43,5 @@ else
   chroot "$root" env -C /src bash -c '
     scripts/setup.sh --with build --with torch --with test
     scripts/build.sh release
-    ctest --test-dir build -j "$(nproc)" --output-on-failure -L "unit|contract|integration"'
+    ctest --test-dir build -j "$(nproc)" --output-on-failure -L "unit|contract|integration|new-torch"'
 fi
