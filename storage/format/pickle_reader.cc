@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "storage/format/pickle_machine.h"
 
 // The meaning of the opcodes, over the stack machine of pickle_machine.h.

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "absl/strings/str_cat.h"
 #include "storage/catalog/keys.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "storage/repository/rebuild.h"

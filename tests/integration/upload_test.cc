@@ -1,6 +1,7 @@
 // Uploads through the real service over the real repository: with raw messages, and with the client library.
 #include <atomic>
 
+#include "absl/strings/str_cat.h"
 #include "client/cpp/client.h"
 #include "storage/format/record_source.h"
 #include "tests/integration/transfer_fixture.h"

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "storage/catalog/keys.h"
 #include "storage/catalog/log_check.h"
 #include "storage/catalog/rocksdb_catalog.h"

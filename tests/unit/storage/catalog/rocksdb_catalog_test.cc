@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "storage/catalog/keys.h"
 #include "storage/catalog/watched_catalog.h"
 #include "tests/contract/catalog_contract.h"

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "storage/repository/deletion_log.h"
 #include "storage/repository/rebuild.h"
 #include "storage/repository/removal_gate.h"

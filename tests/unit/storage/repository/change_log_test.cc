@@ -1,5 +1,6 @@
 #include "storage/repository/change_log.h"
 
+#include "absl/strings/str_cat.h"
 #include "tests/unit/storage/repository/repository_fixture.h"
 
 namespace sconce::repository {

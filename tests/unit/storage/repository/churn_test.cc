@@ -3,6 +3,7 @@
 #include <random>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "tests/unit/storage/repository/repository_fixture.h"
 
 // Thousands of versions come and go with overlapping content; then every reference is recomputed from scratch, and the

@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "tests/unit/storage/repository/repository_fixture.h"
 
 namespace sconce::repository {

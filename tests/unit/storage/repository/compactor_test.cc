@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "storage/blob/footer.h"
 #include "storage/catalog/keys.h"

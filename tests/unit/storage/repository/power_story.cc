@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "storage/blob/local_blob_store.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "tests/support/store_audit.h"

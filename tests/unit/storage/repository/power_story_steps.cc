@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "absl/strings/str_cat.h"
 #include "storage/blob/local_blob_store.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "tests/unit/storage/repository/power_story.h"

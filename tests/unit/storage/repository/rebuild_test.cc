@@ -8,6 +8,7 @@
 #include <fstream>
 #include <set>
 
+#include "absl/strings/str_cat.h"
 #include "storage/blob/footer.h"
 #include "storage/blob/local_blob_store.h"
 #include "storage/format/manifest_codec.h"

@@ -3,6 +3,7 @@
 #include <set>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "storage/catalog/keys.h"
 #include "storage/repository/record_codec.h"
 #include "tests/unit/storage/repository/repository_fixture.h"

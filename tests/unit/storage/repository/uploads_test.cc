@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "storage/catalog/keys.h"
 #include "tests/support/xxh3_collision.h"
 #include "tests/unit/storage/repository/upload_fixture.h"

@@ -1,5 +1,6 @@
 #include "storage/repository/verifier.h"
 
+#include "absl/strings/str_cat.h"
 #include "storage/blob/footer.h"
 #include "storage/catalog/keys.h"
 #include "storage/repository/record_codec.h"

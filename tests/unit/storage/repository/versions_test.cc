@@ -2,6 +2,7 @@
 #include <limits>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "storage/repository/best_rule.h"
 #include "tests/unit/storage/repository/repository_fixture.h"
 
