@@ -15,6 +15,8 @@
 #include "absl/time/clock.h"
 #include "base/check.h"
 #include "server/inference/worker_runtime.h"
+#include "server/torch_runtime/memory_map.h"
+#include "server/torch_runtime/script_model.h"
 #include "server/torch_runtime/torch_model.h"
 #include "server/worker_protocol/messages.h"
 
@@ -103,7 +105,9 @@ int Main(int rounds) {
   worker::Load load;
   load.device = "cpu";
   load.module = {static_cast<int64_t>(scale.size()), {}, AsBytes(scale)};
-  auto bare = torch_runtime::TorchModel::Load(load, {}, {});
+  auto archive = torch_runtime::Assemble(load.module, {}, {});
+  SCONCE_CHECK(archive.ok());
+  auto bare = torch_runtime::LoadScriptModel(load, {}, {}, *std::move(archive));
   SCONCE_CHECK(bare.ok());
 
   ::printf("%10s | %16s | %16s | %16s | %s\n", "bytes", "echo p50 p99", "worker p50 p99", "bare p50 p99",
