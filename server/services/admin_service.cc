@@ -8,7 +8,6 @@
 #include "base/status_macros.h"
 #include "sconce/v1/admin_service.grpc.pb.h"
 #include "server/rpc/unary.h"
-#include "server/rpc/unimplemented.h"
 #include "server/services/admin_backup.h"
 #include "server/services/admin_calls.h"
 #include "server/services/admin_retention.h"
