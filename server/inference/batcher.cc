@@ -101,6 +101,7 @@ void Batcher::Infer(QueuedRequest request) {
   rider.shape = ShapeOf(request.inputs, signature());
   rider.bytes = BytesOf(request.inputs);
   rider.since = Now();
+  const absl::Duration patience = request.patience;
   rider.request = std::move(request);
   absl::Status status = CheckSize(rider.shape);
   std::vector<Dropped> dropped;
@@ -118,7 +119,7 @@ void Batcher::Infer(QueuedRequest request) {
   }
   for (Dropped& one : dropped) one.done(std::move(one.why));
   if (!status.ok()) return rider.request.done(std::move(status));
-  Pump();
+  Pump(patience);
 }
 
 void Batcher::Tick() {
@@ -129,7 +130,7 @@ void Batcher::Tick() {
   Pump();
 }
 
-void Batcher::Pump() {
+void Batcher::Pump(absl::Duration patience) {
   for (;;) {
     std::vector<Dropped> dropped;
     std::shared_ptr<Flight> flight;
@@ -150,7 +151,10 @@ void Batcher::Pump() {
       options_.timer->Set(set_for, std::weak_ptr<Ticked>(shared_from_this()));
     }
     if (flight == nullptr) return;
+    const size_t instance = flight->instance;
     Run(flight);
+    if (patience > absl::ZeroDuration()) instances_[instance]->LendThread(patience);
+    patience = absl::ZeroDuration();
   }
 }
 

@@ -35,6 +35,7 @@ struct QueuedRequest {
   absl::Time deadline = absl::InfiniteFuture();        // of the call
   absl::Time queue_deadline = absl::InfiniteFuture();  // how long it wants to wait for its turn
   std::function<bool()> cancelled;                     // nobody waits for the answer any more; may be empty
+  absl::Duration patience;  // how long the thread that brings it may be lent (LoadedModel::LendThread)
   InferDone done;
 };
 
@@ -62,7 +63,7 @@ class Batcher final : public LoadedModel, public Ticked, public std::enable_shar
   // MODEL_OVERLOADED: at once when the queue is full, later when `queue_deadline` came before its turn.
   void Infer(QueuedRequest request) ABSL_LOCKS_EXCLUDED(mu_);
   void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) override {
-    Infer(QueuedRequest{inputs, deadline, absl::InfiniteFuture(), nullptr, std::move(done)});
+    Infer(QueuedRequest{inputs, deadline, absl::InfiniteFuture(), nullptr, absl::ZeroDuration(), std::move(done)});
   }
 
   const BatchPolicy& policy() const { return options_.policy; }
@@ -89,8 +90,8 @@ class Batcher final : public LoadedModel, public Ticked, public std::enable_shar
 
   absl::Time Now() const { return options_.clock != nullptr ? options_.clock->Now() : absl::Now(); }
   absl::Status CheckSize(const BatchShape& shape) const;
-  // Starts all that can start and answers those whose time is up.
-  void Pump() ABSL_LOCKS_EXCLUDED(mu_);
+  // Starts all that can start and answers those whose time is up. The calling thread may be lent for `patience`.
+  void Pump(absl::Duration patience = absl::ZeroDuration()) ABSL_LOCKS_EXCLUDED(mu_);
   void DropLate(absl::Time now, std::vector<Dropped>& dropped) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckRoom(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::optional<size_t> FreeInstance() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -112,6 +112,10 @@ class LoadedModel {
   // WORKER_DEADLINE_EXCEEDED (it ran too long and was ended), MODEL_OVERLOADED, CALL_DEADLINE_EXCEEDED (its turn had
   // not come by `deadline`).
   virtual void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) = 0;
+
+  // Lends the calling thread, awake, to a request that runs, for `patience` at most, to give its answer: that spares
+  // the switch to another thread. Returns at once when nothing runs, or the answer is not expected so soon.
+  virtual void LendThread(absl::Duration /*patience*/) {}
 };
 
 // Makes models ready. Thread-safe; outlives the models it loaded.

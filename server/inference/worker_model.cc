@@ -76,7 +76,7 @@ void WorkerModel::Run() {
       if (!stop_.ok()) why = stop_;
       serving_ = why.ok() ? &*process : nullptr;
       if (serving_ != nullptr && tried_out_) RaiseToOurPriority(serving_->pid());
-      send_failure_ = absl::OkStatus();
+      failure_ = absl::OkStatus();
       if (!first_load_.has_value()) {
         if (why.ok()) {
           first_load_ = *loaded;
@@ -91,6 +91,7 @@ void WorkerModel::Run() {
     {
       MutexLock lock(&mu_);
       serving_ = nullptr;
+      while (lent_) changed_.Wait(&mu_);  // not for long
     }
     const std::string how = process.has_value() ? process->End() : "is gone";
     FailAll(IsDeath(why) ? Died(how) : why, Died(how));
@@ -108,7 +109,8 @@ void WorkerModel::Run() {
 
 absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerProcess>& process) {
   const absl::Time deadline = absl::Now() + options_.load_timeout;
-  SCONCE_ASSIGN_OR_RETURN(WorkerProcess started, WorkerProcess::Start(options_.program, spec_.threads));
+  SCONCE_ASSIGN_OR_RETURN(WorkerProcess started,
+                          WorkerProcess::Start(options_.program, interrupt_.get(), spec_.threads));
   process.emplace(std::move(started));
   const absl::StatusOr<worker::Packet> hello = AwaitPacket(*process, worker::MessageType::kHello, deadline);
   if (IsDeath(hello.status())) {
@@ -147,7 +149,7 @@ absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerPro
 absl::StatusOr<worker::Packet> WorkerModel::AwaitPacket(WorkerProcess& process, worker::MessageType expected,
                                                         absl::Time deadline) {
   for (;;) {
-    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(interrupt_.get(), deadline));
+    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(deadline));
     if (wake == Wake::kTimeout) {
       return MakeError(Reason::WORKER_DEADLINE_EXCEEDED,
                        absl::StrCat("the model was not loaded within ", absl::FormatDuration(options_.load_timeout),
@@ -158,29 +160,39 @@ absl::StatusOr<worker::Packet> WorkerModel::AwaitPacket(WorkerProcess& process, 
       SCONCE_RETURN_IF_ERROR(stop());
       continue;
     }
-    SCONCE_ASSIGN_OR_RETURN(worker::Packet packet, process.Receive());
-    if (packet.type == worker::MessageType::kFailure) {
-      SCONCE_ASSIGN_OR_RETURN(const worker::Failure failure, worker::DecodeFailure(packet.body.bytes()));
+    SCONCE_ASSIGN_OR_RETURN(std::optional<worker::Packet> packet, process.Receive());
+    if (!packet.has_value()) continue;
+    if (packet->type == worker::MessageType::kFailure) {
+      SCONCE_ASSIGN_OR_RETURN(const worker::Failure failure, worker::DecodeFailure(packet->body.bytes()));
       if (!failure.detail.empty()) {
         Log(Severity::kWarn, "model_load_failed", {{"model", spec_.name}, {"detail", failure.detail}});
       }
       return worker::ToStatus(failure);
     }
-    if (packet.type != expected) {
+    if (packet->type != expected) {
       return MakeError(Reason::INTERNAL_ERROR, "a worker process sent a packet out of turn, so it was ended");
     }
-    return packet;
+    return *std::move(packet);
   }
 }
 
 absl::Status WorkerModel::Serve(WorkerProcess& process) {
   for (;;) {
     SCONCE_ASSIGN_OR_RETURN(const absl::Time deadline, Advance());
-    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(interrupt_.get(), deadline));
+    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(deadline));
     if (wake == Wake::kInterrupted) ClearInterrupt();
     if (wake != Wake::kPacket) continue;
-    SCONCE_ASSIGN_OR_RETURN(const worker::Packet packet, process.Receive());
-    SCONCE_RETURN_IF_ERROR(Answer(packet));
+    SCONCE_ASSIGN_OR_RETURN(std::optional<Answered> answered, ReceiveAnswer(process));
+    if (!answered.has_value()) continue;  // the thread that was lent has it
+    absl::StatusOr<InferDone> done;
+    {
+      MutexLock lock(&mu_);
+      done = Finish(answered->id);
+    }
+    SCONCE_RETURN_IF_ERROR(done.status());
+    const absl::Status advanced = Advance().status();
+    (*done)(std::move(answered->result));
+    SCONCE_RETURN_IF_ERROR(advanced);
   }
 }
 
@@ -190,7 +202,7 @@ absl::StatusOr<absl::Time> WorkerModel::Advance() {
   {
     MutexLock lock(&mu_);
     SCONCE_RETURN_IF_ERROR(stop_);
-    SCONCE_RETURN_IF_ERROR(send_failure_);
+    SCONCE_RETURN_IF_ERROR(failure_);
     const absl::Time now = absl::Now();
     if (running_.has_value() && now >= running_->run_deadline) {
       return MakeError(Reason::WORKER_DEADLINE_EXCEEDED,
@@ -225,15 +237,65 @@ std::vector<WorkerModel::Request> WorkerModel::TakeExpired(absl::Time now) {
 }
 
 void WorkerModel::Start(Request request) {
-  request.run_deadline = absl::Now() + options_.run_timeout;
+  request.start = absl::Now();
+  request.run_deadline = request.start + options_.run_timeout;
   worker::OutgoingPacket packet = std::move(request.packet);  // its memory goes when it is sent
   request.sent_in = packet.TakeLease();
   running_ = std::move(request);
   // The worker reads, since it has nothing else to do: this does not block.
   const absl::Status sent = serving_->Send(packet);
-  if (sent.ok()) return;
-  send_failure_ = sent;
+  if (!sent.ok()) Report(sent);
+}
+
+void WorkerModel::Report(const absl::Status& failure) {
+  failure_ = failure;
   Interrupt();
+}
+
+void WorkerModel::LendThread(absl::Duration patience) {
+  WorkerProcess* process = nullptr;
+  {
+    MutexLock lock(&mu_);
+    const bool soon = usual_run_ > absl::ZeroDuration() && usual_run_ < patience;
+    if (serving_ == nullptr || !running_.has_value() || lent_ || !soon) return;
+    lent_ = true;
+    process = serving_;
+    process->LeavePackets(true);
+  }
+  process->WaitAwake(patience);
+  absl::StatusOr<std::optional<Answered>> answered = ReceiveAnswer(*process);
+  InferDone done;
+  {
+    MutexLock lock(&mu_);
+    process->LeavePackets(false);  // one that comes now wakes the supervising thread
+    lent_ = false;
+    changed_.SignalAll();
+    if (!answered.ok()) return Report(answered.status());
+    if (!answered->has_value()) return;
+    absl::StatusOr<InferDone> finished = Finish((*answered)->id);
+    if (!finished.ok()) return Report(finished.status());
+    done = *std::move(finished);
+  }
+  (void)Advance();  // what is wrong, the supervising thread sees as well
+  done(std::move((*answered)->result));
+}
+
+absl::StatusOr<std::optional<WorkerModel::Answered>> WorkerModel::ReceiveAnswer(WorkerProcess& process) {
+  SCONCE_ASSIGN_OR_RETURN(const std::optional<worker::Packet> packet, process.Receive());
+  if (!packet.has_value()) return std::nullopt;
+  SCONCE_ASSIGN_OR_RETURN(InferResult result, Decode(*packet));
+  return Answered{packet->id, std::move(result)};
+}
+
+absl::StatusOr<InferDone> WorkerModel::Finish(uint64_t id) {
+  if (!running_.has_value() || id != running_->id) {
+    return MakeError(Reason::INTERNAL_ERROR, "a worker process answered what it was not asked, so it was ended");
+  }
+  const absl::Duration took = absl::Now() - running_->start;
+  usual_run_ = usual_run_ == absl::ZeroDuration() ? took : usual_run_ + (took - usual_run_) / 8;
+  InferDone done = std::move(running_->done);
+  running_.reset();
+  return done;
 }
 
 absl::StatusOr<InferResult> WorkerModel::Decode(const worker::Packet& packet) {
@@ -254,22 +316,6 @@ absl::StatusOr<InferResult> WorkerModel::Decode(const worker::Packet& packet) {
     return InferResult(worker::ToStatus(failure));
   }
   return MakeError(Reason::INTERNAL_ERROR, "a worker process sent a packet out of turn, so it was ended");
-}
-
-absl::Status WorkerModel::Answer(const worker::Packet& packet) {
-  SCONCE_ASSIGN_OR_RETURN(InferResult result, Decode(packet));
-  InferDone done;
-  {
-    MutexLock lock(&mu_);
-    if (!running_.has_value() || packet.id != running_->id) {
-      return MakeError(Reason::INTERNAL_ERROR, "a worker process answered what it was not asked, so it was ended");
-    }
-    done = std::move(running_->done);
-    running_.reset();
-  }
-  const absl::Status advanced = Advance().status();
-  done(std::move(result));
-  return advanced;
 }
 
 void WorkerModel::Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) {

@@ -33,7 +33,8 @@ struct WorkerOptions {
 // One model in one worker process, kept alive. A thread of its own runs Supervise(), which starts the process, loads
 // the model, takes its answers, and, when it dies, starts it again after a pause. Requests that were running or waiting
 // then fail with WORKER_DIED; so do those that come before it is ready again. The process has one request at a time;
-// one that comes while it is idle is sent to it by the thread that brings it, which saves a switch between threads.
+// one that comes while it is idle is sent to it by the thread that brings it, which may also take the answer: either
+// saves a switch between threads.
 //
 // Thread-safe. Shared by the supervising thread and the handle that callers hold.
 class WorkerModel {
@@ -54,6 +55,7 @@ class WorkerModel {
   // The process gets the priority of ours, and so does each that takes its place, when it has loaded.
   void BeginServing() ABSL_LOCKS_EXCLUDED(mu_);
   void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) ABSL_LOCKS_EXCLUDED(mu_);
+  void LendThread(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   struct Request {
@@ -61,8 +63,14 @@ class WorkerModel {
     worker::OutgoingPacket packet;
     absl::Time deadline;  // for its turn to come
     InferDone done;
+    absl::Time start = absl::InfinitePast();           // when it was sent
     absl::Time run_deadline = absl::InfiniteFuture();  // once it was sent
     worker::BodyBuffer::Lease sent_in{};               // likewise, until it is answered
+  };
+
+  struct Answered {
+    uint64_t id = 0;  // of the request
+    InferResult result;
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
@@ -77,9 +85,13 @@ class WorkerModel {
   // an error when serving is over.
   absl::StatusOr<absl::Time> Advance() ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<Request> TakeExpired(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Gives a packet to the request it answers, and that to its caller, when the next is on its way.
-  absl::Status Answer(const worker::Packet& packet) ABSL_LOCKS_EXCLUDED(mu_);
+  // The next answer of the process; none when there is no packet.
+  absl::StatusOr<std::optional<Answered>> ReceiveAnswer(WorkerProcess& process);
   absl::StatusOr<InferResult> Decode(const worker::Packet& packet);
+  // The running request is over; gives its callback, to be called when the next is on its way.
+  absl::StatusOr<InferDone> Finish(uint64_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Another thread than the supervising one has seen that serving is over.
+  void Report(const absl::Status& failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Fails all requests: the running one with `running`.
   void FailAll(const absl::Status& running, const absl::Status& waiting) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status stop() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -95,13 +107,15 @@ class WorkerModel {
   std::unique_ptr<worker::BodyBuffer> buffer_;  // of large requests; null: there is no memory for one
 
   mutable Mutex mu_;
-  CondVar changed_;  // first_load_, stop_
+  CondVar changed_;  // first_load_, stop_, lent_
   std::optional<absl::StatusOr<ModelSignature>> first_load_ ABSL_GUARDED_BY(mu_);
   WorkerProcess* serving_ ABSL_GUARDED_BY(mu_) = nullptr;  // null: not ready
   bool tried_out_ ABSL_GUARDED_BY(mu_) = false;            // BeginServing was called
   std::optional<Request> running_ ABSL_GUARDED_BY(mu_);
-  absl::Status send_failure_ ABSL_GUARDED_BY(mu_);  // of the running one
-  absl::Status stop_ ABSL_GUARDED_BY(mu_);          // OK: go on
+  bool lent_ ABSL_GUARDED_BY(mu_) = false;         // a thread waits for the answer, at serving_
+  absl::Duration usual_run_ ABSL_GUARDED_BY(mu_);  // of late; 0: none so far
+  absl::Status failure_ ABSL_GUARDED_BY(mu_);      // why serving is over, as far as another thread knows
+  absl::Status stop_ ABSL_GUARDED_BY(mu_);         // OK: go on
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   std::deque<Request> queue_ ABSL_GUARDED_BY(mu_);
   int64_t queue_bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/check.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "server/inference/priority.h"
@@ -57,11 +60,23 @@ absl::Status NoWorker() {
                    "LibTorch (on Debian: apt-get install libtorch-dev), build with -DSCONCE_WITH_TORCH=ON and restart");
 }
 
+bool Watch(int epoll, int operation, int fd, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.fd = fd;
+  return ::epoll_ctl(epoll, operation, fd, &event) == 0;
+}
+
 }  // namespace
 
-absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, int threads) {
+absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, int interrupt, int threads) {
   if (::access(program.c_str(), X_OK) != 0) return NoWorker();
   SCONCE_ASSIGN_OR_RETURN(auto sockets, worker::SocketPair());
+  UniqueFd watched(::epoll_create1(EPOLL_CLOEXEC));
+  if (!watched.valid() || !Watch(watched.get(), EPOLL_CTL_ADD, sockets.first.get(), EPOLLIN) ||
+      !Watch(watched.get(), EPOLL_CTL_ADD, interrupt, EPOLLIN)) {
+    return ErrnoToStatus(errno, "watching a worker process");
+  }
 
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
@@ -93,18 +108,20 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, i
   posix_spawnattr_destroy(&attributes);
   if (error == ENOENT || error == EACCES || error == ENOEXEC) return NoWorker();
   if (error != 0) return ErrnoToStatus(error, "starting a worker process");
-  return WorkerProcess(pid, std::move(sockets.first));
+  return WorkerProcess(pid, std::move(sockets.first), std::move(watched));
 }
 
 WorkerProcess::WorkerProcess(WorkerProcess&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), socket_(std::move(other.socket_)), exit_status_(other.exit_status_) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      socket_(std::move(other.socket_)),
+      watched_(std::move(other.watched_)),
+      exit_status_(other.exit_status_) {}
 
 WorkerProcess::~WorkerProcess() {
   if (pid_ > 0) End();
 }
 
-absl::StatusOr<Wake> WorkerProcess::Wait(int interrupt, absl::Time deadline) {
-  pollfd watched[2] = {{socket_.get(), POLLIN, 0}, {interrupt, POLLIN, 0}};
+absl::StatusOr<Wake> WorkerProcess::Wait(absl::Time deadline) {
   for (;;) {
     int timeout_ms = -1;
     if (deadline != absl::InfiniteFuture()) {
@@ -112,11 +129,28 @@ absl::StatusOr<Wake> WorkerProcess::Wait(int interrupt, absl::Time deadline) {
       timeout_ms = static_cast<int>(
           std::min<int64_t>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), 3600 * 1000));
     }
-    const int ready = ::poll(watched, 2, timeout_ms);
+    epoll_event events[2];
+    const int ready = ::epoll_wait(watched_.get(), events, 2, timeout_ms);
     if (ready < 0 && errno != EINTR) return ErrnoToStatus(errno, "waiting for a worker process");
-    if (ready > 0) return watched[0].revents != 0 ? Wake::kPacket : Wake::kInterrupted;
+    const auto from_worker = [&](const epoll_event& event) { return event.data.fd == socket_.get(); };
+    if (ready > 0) return std::any_of(events, events + ready, from_worker) ? Wake::kPacket : Wake::kInterrupted;
     if (ready == 0 && absl::Now() >= deadline) return Wake::kTimeout;
   }
+}
+
+void WorkerProcess::LeavePackets(bool to_another) {
+  // What tells of its death is always told.
+  const uint32_t packets = EPOLLIN;
+  SCONCE_CHECK(Watch(watched_.get(), EPOLL_CTL_MOD, socket_.get(), to_another ? 0 : packets));
+}
+
+void WorkerProcess::WaitAwake(absl::Duration patience) const {
+  pollfd packet{socket_.get(), POLLIN, 0};
+  const absl::Time until = absl::Now() + patience;
+  do {
+    if (::poll(&packet, 1, 0) != 0) return;
+    ::sched_yield();
+  } while (absl::Now() < until);
 }
 
 std::string WorkerProcess::End() {

@@ -3,7 +3,9 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,28 +18,35 @@ namespace sconce::inference {
 // Why a wait for a worker ended.
 enum class Wake { kPacket, kInterrupted, kTimeout };
 
-// A worker process and the socket to it. Used by one thread, but for Send, which any may
-// call; that thread must be the one that started it and outlive it: the kernel ends the process when it ends.
-// Destroying kills and reaps the process, so none is left behind.
+// A worker process and the socket to it. Used by one thread, but for what is said to be for others; that thread must be
+// the one that started it and outlive it: the kernel ends the process when it ends. Destroying kills and reaps the
+// process, so none is left behind.
 class WorkerProcess {
  public:
   // Starts the program with nothing open but the standard streams (standard output goes where standard error goes) and
   // its socket, and only those environment variables that concern libraries, locale and threads. `threads` becomes its
   // OMP_NUM_THREADS, unless it is 0 or ours is set. It starts at a low priority where it can be raised (priority.h).
-  // TORCH_UNAVAILABLE when there is no such program; IO_ERROR.
-  static absl::StatusOr<WorkerProcess> Start(const std::string& program, int threads = 0);
+  // `interrupt` is an eventfd that ends a Wait; it outlives the process. TORCH_UNAVAILABLE when there is no such
+  // program; IO_ERROR.
+  static absl::StatusOr<WorkerProcess> Start(const std::string& program, int interrupt, int threads = 0);
 
   WorkerProcess(WorkerProcess&& other) noexcept;
   WorkerProcess& operator=(WorkerProcess&&) = delete;
   ~WorkerProcess();
 
-  // WORKER_DIED when the process is gone.
+  // For any thread. WORKER_DIED when the process is gone.
   absl::Status Send(const worker::OutgoingPacket& packet) { return packet.Send(socket_.get()); }
-  // Waits for a packet, for `interrupt` (an eventfd, left as it is) to become readable, or for `deadline`. A dead
-  // worker is a packet that cannot be received.
-  absl::StatusOr<Wake> Wait(int interrupt, absl::Time deadline);
-  // WORKER_DIED, or INTERNAL_ERROR for one that broke the protocol.
-  absl::StatusOr<worker::Packet> Receive() { return worker::ReceivePacket(socket_.get()); }
+  // Waits for a packet, for the interrupt (left as it is) to become readable, or for `deadline`. A dead worker is a
+  // packet that cannot be received.
+  absl::StatusOr<Wake> Wait(absl::Time deadline);
+  // For any thread. None: another took it. WORKER_DIED, or INTERNAL_ERROR for one that broke the protocol.
+  absl::StatusOr<std::optional<worker::Packet>> Receive() { return worker::TryReceivePacket(socket_.get()); }
+
+  // For another thread that takes the next packet: meanwhile Wait ends for a packet only when the worker is dead.
+  void LeavePackets(bool to_another);
+  // For that thread: waits for a packet, a death, or as long as that, without going to sleep: to be woken from there by
+  // another core takes longer than a small model does. Others that want the core get it.
+  void WaitAwake(absl::Duration patience) const;
 
   // Kills the process unless it ended by itself, waits for it, and says how it ended: "exited with status 127", "was
   // killed by signal 11 (Segmentation fault)". Once.
@@ -47,10 +56,12 @@ class WorkerProcess {
   pid_t pid() const { return pid_; }
 
  private:
-  WorkerProcess(pid_t pid, UniqueFd socket) : pid_(pid), socket_(std::move(socket)) {}
+  WorkerProcess(pid_t pid, UniqueFd socket, UniqueFd watched)
+      : pid_(pid), socket_(std::move(socket)), watched_(std::move(watched)) {}
 
   pid_t pid_ = -1;  // -1: reaped
   UniqueFd socket_;
+  UniqueFd watched_;  // epoll, of the socket and the interrupt
   int exit_status_ = -1;
 };
 

@@ -29,6 +29,7 @@ class WorkerHandle final : public LoadedModel {
   void Infer(const std::vector<HostTensor>& inputs, absl::Time deadline, InferDone done) override {
     model_->Infer(inputs, deadline, std::move(done));
   }
+  void LendThread(absl::Duration patience) override { model_->LendThread(patience); }
 
  private:
   const std::shared_ptr<WorkerModel> model_;

@@ -172,10 +172,13 @@ CallScope::End CallScope::FinishAndLogLater(const absl::Status& status) {
   return {answer, std::move(log)};
 }
 
+bool CallScope::cancelled() const {
+  return cancelled_ || context_->IsCancelled();
+}
+
 absl::Status CallScope::CheckCancelled() const {
   const absl::Time now = runtime_.clock().Now();
-  const bool gone = cancelled_ || context_->IsCancelled();
-  if (!gone && now < deadline_) return absl::OkStatus();
+  if (!cancelled() && now < deadline_) return absl::OkStatus();
   // gRPC tells of a passed deadline as of any cancellation.
   if (now + kClockSkew >= deadline_) {
     return MakeError(Reason::CALL_DEADLINE_EXCEEDED, "the call's deadline passed before it was done");

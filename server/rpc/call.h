@@ -55,7 +55,7 @@ class CallScope {
   End FinishAndLogLater(const absl::Status& status);
 
   // The client has gone, or its deadline has passed. Work that takes long asks now and then.
-  bool cancelled() const { return cancelled_; }
+  bool cancelled() const;
   // OK, CALL_CANCELLED or CALL_DEADLINE_EXCEEDED.
   absl::Status CheckCancelled() const;
   // Runs `callback` when the call is cancelled: at once if it already is, never after Finish has returned. Quick, must

@@ -1,6 +1,7 @@
 #ifndef SCONCE_SERVER_RPC_UNARY_H_
 #define SCONCE_SERVER_RPC_UNARY_H_
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <utility>
@@ -19,7 +20,7 @@
 //   }
 namespace sconce::rpc {
 
-// The reactor behind HandleUnary and HandleUnaryAsync. gRPC deletes it through OnDone.
+// The reactor behind HandleUnary. gRPC deletes it through OnDone.
 class UnaryCall final : public grpc::ServerUnaryReactor {
  public:
   UnaryCall(CallRuntime& runtime, grpc::CallbackServerContext* context, const CallSpec& spec)
@@ -39,6 +40,30 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
  private:
   ~UnaryCall() override = default;
 
+  CallScope scope_;
+};
+
+// The call behind HandleUnaryAsync. It answers through the context's own reactor, which gRPC is done with where it is
+// finished; to be done with another one, it wakes a thread.
+class AsyncCall {
+ public:
+  AsyncCall(CallRuntime& runtime, grpc::CallbackServerContext* context, const CallSpec& spec)
+      : reactor_(context->DefaultReactor()), scope_(runtime, context, spec) {}
+  CallScope& scope() { return scope_; }
+  grpc::ServerUnaryReactor* reactor() const { return reactor_; }
+  // As UnaryCall::Complete; the call is gone then.
+  void Complete(const absl::Status& status, int64_t response_bytes) {
+    if (status.ok()) scope_.CountSent(response_bytes);
+    CallScope::End end = scope_.FinishAndLogLater(status);
+    reactor_->Finish(std::move(end.status));
+    end.log();
+    delete this;
+  }
+
+ private:
+  ~AsyncCall() = default;
+
+  grpc::ServerUnaryReactor* const reactor_;
   CallScope scope_;
 };
 
@@ -67,24 +92,25 @@ grpc::ServerUnaryReactor* HandleUnary(CallRuntime& runtime, grpc::CallbackServer
 
 // The same for work that goes on elsewhere: `start(CallScope&, const Request&, Response&, done)` runs at once, in a
 // gRPC reaction, so it must not block; it hands the work over and returns. Whoever has filled the response calls
-// `done(absl::Status)` once, from any thread; request, response and scope live until then. CallScope::OnCancel tells
-// when nobody waits any more; `done` must be called all the same.
+// `done(absl::Status)` once, from any thread; request, response and scope live until then. CallScope::cancelled
+// tells whether anybody still waits, OnCancel never comes; `done` must be called all the same.
 template <typename Request, typename Response, typename Start>
 grpc::ServerUnaryReactor* HandleUnaryAsync(CallRuntime& runtime, grpc::CallbackServerContext* context,
                                            const CallSpec& spec, const Request* request, Response* response,
                                            Start start) {
-  auto* call = new UnaryCall(runtime, context, spec);
+  auto* call = new AsyncCall(runtime, context, spec);
+  grpc::ServerUnaryReactor* const reactor = call->reactor();
   absl::Status admitted = call->scope().Admit();
   if (admitted.ok()) admitted = call->scope().TakeMessage(static_cast<int64_t>(request->ByteSizeLong()));
   if (!admitted.ok()) {
     call->Complete(admitted, 0);
-    return call;
+    return reactor;
   }
   absl::AnyInvocable<void(absl::Status)> done = [call, response](const absl::Status& status) {
     call->Complete(status, status.ok() ? static_cast<int64_t>(response->ByteSizeLong()) : 0);
   };
   start(call->scope(), *request, *response, std::move(done));
-  return call;
+  return reactor;
 }
 
 }  // namespace sconce::rpc

@@ -79,11 +79,12 @@ absl::Status Start(const inference::ModelManager& models, const ::inference::Mod
 
 void StartInfer(const inference::ModelManager& models, const ::inference::ModelInferRequest& request,
                 ::inference::ModelInferResponse& response, absl::Time deadline, std::function<bool()> cancelled,
-                absl::AnyInvocable<void(absl::Status)> done) {
+                absl::Duration patience, absl::AnyInvocable<void(absl::Status)> done) {
   const auto shared = std::make_shared<Done>(std::move(done));
   inference::QueuedRequest queued;
   queued.deadline = deadline;
   queued.cancelled = std::move(cancelled);
+  queued.patience = patience;
   const absl::Status status = Start(models, request, response, std::move(queued), shared);
   if (!status.ok()) (*shared)(status);
 }

@@ -47,7 +47,7 @@ void InferStream::Start(const std::shared_ptr<Exchange>& exchange) {
   const bool queued = RunBlocking([this, exchange] {
     StartInfer(
         models_, exchange->request, *exchange->response.mutable_infer_response(), scope().deadline(),
-        [this] { return scope().cancelled(); },
+        [this] { return scope().cancelled(); }, absl::ZeroDuration(),
         [this, exchange](const absl::Status& status) {
           Answered(*exchange, status);
           Release();

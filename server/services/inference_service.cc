@@ -3,6 +3,7 @@
 #include <grpcpp/server_context.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -37,6 +38,7 @@ constexpr char kService[] = "inference.GRPCInferenceService";
 constexpr int kLoadThreads = 2;
 constexpr size_t kWaitingLoads = 64;
 constexpr int64_t kSmallRequestBytes = int64_t{64} << 10;
+constexpr absl::Duration kMostPatience = absl::Microseconds(300);
 constexpr const char* kExtensions[] = {"model_repository", "model_configuration", "parameters", "statistics"};
 
 absl::Status Load(ModelManager& models, CallScope& scope, const oip::RepositoryModelLoadRequest& request,
@@ -141,7 +143,8 @@ class InferenceService final : public oip::GRPCInferenceService::CallbackService
   }
 
   // A request that copies in no time is handed to the model at once: a switch to another thread costs more than that.
-  // Copying a large one takes milliseconds, so that is done on the pool. The answer comes from the model's own thread.
+  // Copying a large one takes milliseconds, so that is done on the pool. The answer comes from the model's own thread,
+  // or from this one if it is there in no time either.
   Reactor* ModelInfer(Context* context, const oip::ModelInferRequest* request,
                       oip::ModelInferResponse* response) override {
     rpc::CallSpec spec{kService, "ModelInfer"};
@@ -149,12 +152,12 @@ class InferenceService final : public oip::GRPCInferenceService::CallbackService
     return rpc::HandleUnaryAsync(
         runtime_, context, spec, request, response,
         [this](CallScope& scope, const oip::ModelInferRequest& req, oip::ModelInferResponse& resp, auto done) {
-          if (scope.bytes_in() <= kSmallRequestBytes) return Infer(scope, req, resp, std::move(done));
+          if (scope.bytes_in() <= kSmallRequestBytes) return InferHere(scope, req, resp, std::move(done));
           auto shared_done = std::make_shared<decltype(done)>(std::move(done));
           const bool queued = runtime_.unary_pool().TrySubmit([this, &scope, &req, &resp, shared_done] {
             const absl::Status status = scope.CheckCancelled();
             if (!status.ok()) return (*shared_done)(status);
-            Infer(scope, req, resp, std::move(*shared_done));
+            Infer(scope, req, resp, absl::ZeroDuration(), std::move(*shared_done));
           });
           if (!queued) (*shared_done)(Overloaded());
         });
@@ -168,10 +171,18 @@ class InferenceService final : public oip::GRPCInferenceService::CallbackService
 
  private:
   void Infer(CallScope& scope, const oip::ModelInferRequest& request, oip::ModelInferResponse& response,
-             absl::AnyInvocable<void(absl::Status)> done) {
+             absl::Duration patience, absl::AnyInvocable<void(absl::Status)> done) {
     scope.SetResource(request.model_name());
     StartInfer(
-        models_, request, response, scope.deadline(), [&scope] { return scope.cancelled(); }, std::move(done));
+        models_, request, response, scope.deadline(), [&scope] { return scope.cancelled(); }, patience,
+        std::move(done));
+  }
+  // In a gRPC reaction. Of gRPC's threads, of which there are at least two, one may wait for a quick model.
+  void InferHere(CallScope& scope, const oip::ModelInferRequest& request, oip::ModelInferResponse& response,
+                 absl::AnyInvocable<void(absl::Status)> done) {
+    const bool lends = !lent_.exchange(true);
+    Infer(scope, request, response, lends ? kMostPatience : absl::ZeroDuration(), std::move(done));
+    if (lends) lent_ = false;
   }
 
   static absl::Status Overloaded() {
@@ -203,6 +214,7 @@ class InferenceService final : public oip::GRPCInferenceService::CallbackService
   ModelManager& models_;
   const InferenceServiceOptions options_;
   ThreadPool load_pool_;
+  std::atomic<bool> lent_{false};
 };
 
 }  // namespace

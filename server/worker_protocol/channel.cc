@@ -243,7 +243,9 @@ absl::Status OutgoingPacket::Send(int socket) const {
   }
 }
 
-absl::StatusOr<Packet> ReceivePacket(int socket) {
+namespace {
+
+absl::StatusOr<std::optional<Packet>> Receive(int socket, int flags) {
   // Into the memory that it stays in, which nobody has to clear first.
   std::array<uint8_t, kHeaderBytes> head;
   const std::shared_ptr<void> memory(::aligned_alloc(kDataAlignment, kInlineBodyBytes), ::free);
@@ -257,8 +259,9 @@ absl::StatusOr<Packet> ReceivePacket(int socket) {
   message.msg_controllen = control.size();
   ssize_t received;
   do {
-    received = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    received = ::recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
   } while (received < 0 && errno == EINTR);
+  if (received < 0 && errno == EAGAIN) return std::nullopt;
   if (received < 0 && errno == ECONNRESET) return Gone();
   if (received < 0) return ErrnoToStatus(errno, "receiving from a worker process");
 
@@ -295,6 +298,18 @@ absl::StatusOr<Packet> ReceivePacket(int socket) {
   // Only Files carries descriptors: others would pile up.
   if (packet.type != MessageType::kFiles && !packet.files.empty()) return Broken("descriptors where none belong");
   return packet;
+}
+
+}  // namespace
+
+absl::StatusOr<Packet> ReceivePacket(int socket) {
+  SCONCE_ASSIGN_OR_RETURN(std::optional<Packet> packet, Receive(socket, 0));
+  if (!packet.has_value()) return ErrnoToStatus(EAGAIN, "receiving from a worker process");
+  return *std::move(packet);
+}
+
+absl::StatusOr<std::optional<Packet>> TryReceivePacket(int socket) {
+  return Receive(socket, MSG_DONTWAIT);
 }
 
 }  // namespace sconce::worker

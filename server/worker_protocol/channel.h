@@ -122,9 +122,11 @@ struct Packet {
   std::vector<UniqueFd> files;
 };
 
-// Takes the next packet; waits for one unless the socket is non-blocking or was polled. WORKER_DIED when the other side
-// closed; INTERNAL_ERROR when what came is no packet. Descriptors that came with a bad one are closed.
+// Takes the next packet; waits for one. WORKER_DIED when the other side closed; INTERNAL_ERROR when what came is no
+// packet. Descriptors that came with a bad one are closed.
 absl::StatusOr<Packet> ReceivePacket(int socket);
+// The same without waiting; none when there is none.
+absl::StatusOr<std::optional<Packet>> TryReceivePacket(int socket);
 
 }  // namespace sconce::worker
 

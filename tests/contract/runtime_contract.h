@@ -64,6 +64,15 @@ inline InferResult Ask(LoadedModel& model, const std::vector<HostTensor>& inputs
   return future.get();
 }
 
+// The same with this thread lent for the answer, which it may give.
+inline InferResult AskLending(LoadedModel& model, const std::vector<HostTensor>& inputs) {
+  std::promise<InferResult> promise;
+  std::future<InferResult> future = promise.get_future();
+  model.Infer(inputs, absl::InfiniteFuture(), [&promise](InferResult result) { promise.set_value(std::move(result)); });
+  model.LendThread(absl::Seconds(1));
+  return future.get();
+}
+
 template <typename Harness>
 class RuntimeContract : public ::testing::Test {
  protected:
@@ -142,6 +151,24 @@ TYPED_TEST_P(RuntimeContract, ManyAskersGetTheirOwnAnswers) {
   EXPECT_EQ(right, 200);
 }
 
+TYPED_TEST_P(RuntimeContract, ThreadsMayBeLentToIt) {
+  ASSERT_OK_AND_ASSIGN(const auto model, this->Load("scale", 2));
+  model->LendThread(absl::Seconds(1));  // nothing runs
+  std::vector<std::thread> askers;
+  for (int asker = 0; asker < 3; ++asker) {
+    askers.emplace_back([&model, asker] {
+      for (int i = 0; i < 50; ++i) {
+        const auto value = static_cast<float>(100 * asker + i);
+        const auto outputs =
+            i % 3 == 0 ? Ask(*model, {FloatInput({value})}) : AskLending(*model, {FloatInput({value})});
+        ASSERT_OK(outputs);
+        EXPECT_THAT(Floats((*outputs)[0]), ::testing::ElementsAre(2 * value));
+      }
+    });
+  }
+  for (std::thread& asker : askers) asker.join();
+}
+
 TYPED_TEST_P(RuntimeContract, RefusesWeightsThatDoNotFitInTorchsWords) {
   ModelSpec spec = this->Spec("scale");
   spec.weights = OneWeight("other", 3);
@@ -193,7 +220,7 @@ TYPED_TEST_P(RuntimeContract, AfterCancelLoadsNothingLoadsAndWhatIsLoadedGoesOn)
 
 REGISTER_TYPED_TEST_SUITE_P(RuntimeContract, AnswersWithTheWeightsItWasGiven, KeepsTheModulesOwnWeightsWhenItGetsNone,
                             SaysWhatForwardTakesAndGives, LargeAndEmptyInputsCross, ManyAskersGetTheirOwnAnswers,
-                            RefusesWeightsThatDoNotFitInTorchsWords, RefusesWhatIsNoModule,
+                            ThreadsMayBeLentToIt, RefusesWeightsThatDoNotFitInTorchsWords, RefusesWhatIsNoModule,
                             RefusesTrainModeThatIsBakedIn, RefusesADeviceThatIsNotThere, AModelThatThrowsGoesOn,
                             ARequestThatIsLateIsNotRun, AfterCancelLoadsNothingLoadsAndWhatIsLoadedGoesOn);
 

@@ -2,8 +2,9 @@
 //   scale, throws, frozen   as tests/support/fake_runtime.h
 //   dies_loading            ends instead of loading
 //   hangs_loading           never answers Load
-//   dies                    ends in its first request; one whose first value is 0 it answers
-//   hangs                   never answers a request whose first value is not 0
+// and to a request whose first value is not 0
+//   dies                    ends
+//   hangs                   never answers
 //   wrong_id, garbage, unsealed, lies   break the protocol in their answer
 #include <signal.h>
 #include <stdlib.h>
@@ -120,13 +121,13 @@ class Worker {
       ::raise(SIGABRT);
     } else if (module_ == "hangs" && provoked) {
       Hang();
-    } else if (module_ == "wrong_id") {
+    } else if (module_ == "wrong_id" && provoked) {
       Send(MessageType::kResult, packet.id + 1, Result{{output}});
-    } else if (module_ == "garbage") {
+    } else if (module_ == "garbage" && provoked) {
       ::send(kWorkerSocketFd, "garbage", 7, 0);
-    } else if (module_ == "unsealed") {
+    } else if (module_ == "unsealed" && provoked) {
       SendUnsealedBody(packet.id);
-    } else if (module_ == "lies") {
+    } else if (module_ == "lies" && provoked) {
       output.shape = {1, 1 << 30};
       Send(MessageType::kResult, packet.id, Result{{output}});
     } else {

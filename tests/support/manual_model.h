@@ -85,6 +85,25 @@ class ManualModel final : public LoadedModel {
     done(health);
   }
 
+  void LendThread(absl::Duration patience) override {
+    std::function<void()> lent;
+    {
+      MutexLock lock(&mu_);
+      lends_.push_back(patience);
+      lent = lent_;
+    }
+    if (lent) lent();
+  }
+
+  // Called by LendThread, with no lock held.
+  void SetLent(std::function<void()> lent) {
+    MutexLock lock(&mu_);
+    lent_ = std::move(lent);
+  }
+  std::vector<absl::Duration> lends() const {
+    MutexLock lock(&mu_);
+    return lends_;
+  }
   void SetHealth(absl::Status health) {
     MutexLock lock(&mu_);
     health_ = std::move(health);
@@ -125,6 +144,8 @@ class ManualModel final : public LoadedModel {
   absl::Status health_ ABSL_GUARDED_BY(mu_);
   std::deque<Run> waiting_ ABSL_GUARDED_BY(mu_);
   int runs_ ABSL_GUARDED_BY(mu_) = 0;
+  std::function<void()> lent_ ABSL_GUARDED_BY(mu_);
+  std::vector<absl::Duration> lends_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sconce::inference

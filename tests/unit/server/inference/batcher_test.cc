@@ -62,13 +62,14 @@ class BatcherTest : public ::testing::Test {
   }
   // Asks for `values` as a column, and keeps the answer under the number it returns.
   int Ask(std::vector<float> values, absl::Time deadline = absl::InfiniteFuture(),
-          absl::Time queue_deadline = absl::InfiniteFuture()) {
+          absl::Time queue_deadline = absl::InfiniteFuture(), absl::Duration patience = absl::ZeroDuration()) {
     const int number = next_++;
     QueuedRequest request;
     const auto rows = static_cast<int64_t>(values.size());
     request.inputs = {FloatTensor({rows, 1}, std::move(values))};
     request.deadline = deadline;
     request.queue_deadline = queue_deadline;
+    request.patience = patience;
     request.cancelled = [this, number] { return cancelled_ == number; };
     request.done = [this, number](InferResult result) {
       const bool is_new = answers_.emplace(number, std::move(result)).second;
@@ -284,6 +285,26 @@ TEST_F(BatcherTest, ABadRequestFailsAlone) {
   EXPECT_THAT(ErrorOf(bad), FailsWith(Reason::MODEL_FAILED, HasSubstr("unlucky")));
   EXPECT_THAT(AnswerTo(fine), ElementsAre(6));
   EXPECT_EQ(batcher_->unbatched_reason(), "");
+}
+
+TEST_F(BatcherTest, AThreadIsLentToTheRequestItBringsAndToNoOther) {
+  Make(1);
+  const absl::Time never = absl::InfiniteFuture();
+  int second = -1, third = -1;
+  models_[0]->SetLent([&] {
+    second = Ask({2});
+    third = Ask({3}, never, never, absl::Milliseconds(2));  // its turn has not come
+    models_[0]->Answer();
+  });
+  const int first = Ask({1}, never, never, absl::Milliseconds(1));
+  EXPECT_THAT(AnswerTo(first), ElementsAre(2));
+  EXPECT_THAT(models_[0]->lends(), ElementsAre(absl::Milliseconds(1)));
+  EXPECT_EQ(models_[0]->runs(), 2) << "the thread has started the second";
+  models_[0]->Answer();
+  models_[0]->Answer();
+  EXPECT_THAT(AnswerTo(second), ElementsAre(4));
+  EXPECT_THAT(AnswerTo(third), ElementsAre(6));
+  EXPECT_EQ(models_[0]->lends().size(), 1u);
 }
 
 TEST_F(BatcherTest, ADeathIsToldToAllThatRodeAlong) {

@@ -165,6 +165,67 @@ TEST_F(WorkerRuntimeTest, ADyingWorkerCostsItsRequestAndComesBack) {
   EXPECT_OK(model->Health());
 }
 
+TEST_F(WorkerRuntimeTest, ALentThreadGivesTheAnswer) {
+  WorkerRuntime runtime(Options());
+  ASSERT_OK_AND_ASSIGN(const auto model, runtime.Load(Spec("scale")));
+  std::thread::id answerer;
+  std::promise<void> answered;
+  const auto ask = [&] {
+    answered = {};
+    model->Infer({FloatInput({1})}, absl::InfiniteFuture(), [&](const InferResult& result) {
+      EXPECT_OK(result);
+      answerer = std::this_thread::get_id();
+      answered.set_value();
+    });
+  };
+  ask();
+  answered.get_future().get();  // so that it is known to be quick
+  // An answer that is there before the thread is lent wakes the other.
+  const absl::Time give_up = absl::Now() + absl::Seconds(30);
+  do {
+    ask();
+    model->LendThread(absl::Seconds(1));
+    answered.get_future().get();
+  } while (answerer != std::this_thread::get_id() && absl::Now() < give_up);
+  EXPECT_EQ(answerer, std::this_thread::get_id());
+}
+
+TEST_F(WorkerRuntimeTest, ALentThreadComesBackWithoutAnAnswer) {
+  WorkerOptions options = Options();
+  options.run_timeout = absl::Seconds(2);
+  WorkerRuntime runtime(options);
+  ASSERT_OK_AND_ASSIGN(const auto model, runtime.Load(Spec("hangs")));
+  ASSERT_OK(Ask(*model, {FloatInput({0})}));
+  std::promise<InferResult> slow;
+  model->Infer({FloatInput({1})}, absl::InfiniteFuture(),
+               [&](InferResult result) { slow.set_value(std::move(result)); });
+  std::future<InferResult> answer = slow.get_future();
+  model->LendThread(absl::Milliseconds(50));
+  EXPECT_EQ(answer.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  EXPECT_THAT(answer.get(), FailsWith(Reason::WORKER_DEADLINE_EXCEEDED));
+  ASSERT_OK(AskUntilItAnswers(*model));
+}
+
+TEST_F(WorkerRuntimeTest, ALentThreadIsNotKeptByADeadWorker) {
+  WorkerRuntime runtime(Options());
+  ASSERT_OK_AND_ASSIGN(const auto model, runtime.Load(Spec("dies")));
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_OK(AskUntilItAnswers(*model));
+    EXPECT_THAT(AskLending(*model, {FloatInput({1})}), FailsWith(Reason::WORKER_DIED, HasSubstr("signal 6")));
+  }
+}
+
+TEST_F(WorkerRuntimeTest, ALentThreadSeesABrokenProtocol) {
+  WorkerRuntime runtime(Options());
+  for (const char* behaviour : {"wrong_id", "garbage"}) {
+    ASSERT_OK_AND_ASSIGN(const auto model, runtime.Load(Spec(behaviour)));
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_OK(AskUntilItAnswers(*model));
+      EXPECT_THAT(AskLending(*model, {FloatInput({1})}), FailsWith(Reason::INTERNAL_ERROR)) << behaviour;
+    }
+  }
+}
+
 TEST_F(WorkerRuntimeTest, AKilledWorkerComesBackUnderLoad) {
   WorkerRuntime runtime(Options());
   ASSERT_OK_AND_ASSIGN(const auto model, runtime.Load(Spec("scale")));
@@ -172,9 +233,9 @@ TEST_F(WorkerRuntimeTest, AKilledWorkerComesBackUnderLoad) {
   std::atomic<int> answered{0}, died{0}, other{0};
   std::vector<std::thread> askers;
   for (int i = 0; i < 3; ++i) {
-    askers.emplace_back([&] {
+    askers.emplace_back([&, lends = i > 0] {
       while (!stop) {
-        const InferResult result = Ask(*model, {FloatInput({1})});
+        const InferResult result = lends ? AskLending(*model, {FloatInput({1})}) : Ask(*model, {FloatInput({1})});
         ++(result.ok() ? answered : HasReason(result.status(), Reason::WORKER_DIED) ? died : other);
       }
     });
