@@ -66,7 +66,7 @@ class MlServer:
 def peers(folder, name, module, batch):
     """(what it is, the running server) of each that there is."""
     yield "Python, grpc.aio and torch.jit.load", Program(sys.executable, HERE / "serving_peer.py", name, module)
-    made = subprocess.run([str(HERE / "mlserver_venv.sh")], capture_output=True, text=True, check=False)
+    made = subprocess.run([str(stubs.SOURCE / "tests/support/venv.sh"), "mlserver"], capture_output=True, text=True, check=False)
     if made.returncode != 0:
         print(f"MLServer is skipped: {made.stderr.strip().splitlines()[-1]}\n", flush=True)
         return

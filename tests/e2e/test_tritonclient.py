@@ -40,7 +40,7 @@ def scale(server):
 
 @pytest.mark.usefixtures("scale")
 def test_a_full_session_of_the_unmodified_tritonclient(server):
-    made = subprocess.run([stubs.SOURCE / "tests/support/tritonclient_venv.sh"], capture_output=True, text=True, check=False, timeout=600)
+    made = subprocess.run([stubs.SOURCE / "tests/support/venv.sh", "tritonclient"], capture_output=True, text=True, check=False, timeout=600)
     if made.returncode != 0:
         pytest.skip(f"no tritonclient here: {made.stderr.strip()[-300:]}")
     session = stubs.SOURCE / "tests/support/tritonclient_session.py"
