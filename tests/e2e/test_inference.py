@@ -8,13 +8,13 @@ import conftest
 import grpc
 import numpy
 import pytest
-import sconced
 import stubs
 import torch
+from workers import needs_torch
 
 inference, models = stubs.inference, stubs.models
 
-pytestmark = pytest.mark.skipif(not (sconced.BIN / "sconce-torch-worker").exists(), reason="built without LibTorch")
+pytestmark = needs_torch
 
 MODULE, WEIGHTS, SAMPLE = (conftest.DATA / name for name in ("bnnet_scripted_train_mode.pt", "bnnet_trained.pt", "bnnet_io.pt"))
 

@@ -5,20 +5,18 @@ import os
 import pathlib
 import signal
 import threading
-import time
 from concurrent import futures
 
 import conftest
 import grpc
 import numpy
 import pytest
-import sconced
 import stubs
 import torch
-from test_workers import workers_of
+from workers import await_, needs_torch, workers_of
 
 inference, models = stubs.inference, stubs.models
-pytestmark = pytest.mark.skipif(not (sconced.BIN / "sconce-torch-worker").exists(), reason="built without LibTorch")
+pytestmark = needs_torch
 
 RUN = "projects/default/runs/scale"
 FOREVER = {"seconds": 10}  # as a queue delay: only a full batch goes
@@ -99,13 +97,6 @@ def update(rpc, name, *mask, **fields):
 
 def rollback(rpc, name, to=0):
     return rpc.models.RollbackModel(models.RollbackModelRequest(name=f"models/{name}", version=to), timeout=120)
-
-
-def await_(condition, what):
-    give_up = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < give_up, what
-        time.sleep(0.01)
 
 
 def roles(rpc, name):

@@ -6,13 +6,13 @@ import subprocess
 
 import conftest
 import pytest
-import sconced
 import stubs
 import torch
 from test_lifecycle import grpcurl
+from workers import needs_torch
 
 models = stubs.models
-pytestmark = pytest.mark.skipif(not (sconced.BIN / "sconce-torch-worker").exists(), reason="built without LibTorch")
+pytestmark = needs_torch
 
 
 def saved(value):
