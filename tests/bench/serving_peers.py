@@ -39,7 +39,7 @@ class MlServer:
         with open(self.log, "wb") as log:
             command = [str(pathlib.Path(python).parent / "mlserver"), "start", str(folder)]
             environment = {**os.environ, "PYTHONPATH": str(HERE)}
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd=folder)  # it writes there
         try:
             self._wait(name)
         except Exception:
