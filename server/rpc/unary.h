@@ -44,7 +44,8 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
 };
 
 // The call behind HandleUnaryAsync. It answers through the context's own reactor, which gRPC is done with where it is
-// finished; to be done with another one, it wakes a thread.
+// finished; to be done with another one, it wakes a thread. When it is complete before the handler has returned, the
+// answer leaves after that, and the log line comes first.
 class AsyncCall {
  public:
   AsyncCall(CallRuntime& runtime, grpc::CallbackServerContext* context, const CallSpec& spec)

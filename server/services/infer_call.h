@@ -13,8 +13,9 @@ namespace sconce::services {
 
 // Runs one request of ModelInfer or ModelStreamInfer: routes it, checks its inputs, queues it, and gives the shadow a
 // copy. `done` is called exactly once, from any thread, perhaps before this returns; with OK the response is filled.
-// Request and response live until then. Copies inputs, so not for a gRPC reaction. `cancelled` tells when nobody waits
-// any more; it may be called until `done` is. The calling thread may be kept for `patience` to take the answer.
+// Request and response live until then. Copies inputs, so in a gRPC reaction for small ones only. `cancelled` tells
+// when nobody waits any more; it may be called until `done` is. The calling thread may be kept for `patience` to take
+// the answer.
 //
 // The errors of ModelManager::Route, inference::BindInputs, inference::CheckInputs and Batcher::Infer;
 // MODEL_INPUT_INVALID for parameters of the wrong kind.
