@@ -203,6 +203,7 @@ absl::StatusOr<absl::Time> WorkerModel::Advance() {
     MutexLock lock(&mu_);
     SCONCE_RETURN_IF_ERROR(stop_);
     SCONCE_RETURN_IF_ERROR(failure_);
+    if (serving_ == nullptr) return Died("has ended");  // since the thread that was lent took the answer
     const absl::Time now = absl::Now();
     if (running_.has_value() && now >= running_->run_deadline) {
       return MakeError(Reason::WORKER_DEADLINE_EXCEEDED,
