@@ -221,12 +221,14 @@ class RocksDbCatalogImpl final : public Catalog {
     return std::make_unique<RocksDbReader>(db_.get(), db_->GetSnapshot());
   }
   absl::Status Checkpoint(const std::string& directory) override {
-    // Changes wait meanwhile: some links, and a flush. A flush of theirs beside the one of the checkpoint could end in
-    // a manifest that names a log which is gone ("Missing WAL", seen with a failing disk), and so in a catalog that
-    // does not open.
+    // Changes wait meanwhile: a flush, and some links. A checkpoint keeps RocksDB from letting go of logs, and then
+    // syncs those it has, which the manifest notes. Were the flush the checkpoint's own, the log that it has ended
+    // would be among them; and if the manifest must be begun anew just then, since an entry of a compaction failed,
+    // RocksDB 7.8 misses that log at the next start ("Missing WAL"), and the catalog does not open.
     MutexLock lock(&writing_);
+    rocksdb::Status status = Flush();
     rocksdb::Checkpoint* made = nullptr;
-    rocksdb::Status status = rocksdb::Checkpoint::Create(db_.get(), &made);
+    if (status.ok()) status = rocksdb::Checkpoint::Create(db_.get(), &made);
     const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
     if (status.ok()) status = checkpoint->CreateCheckpoint(directory);  // beside it, synced, then renamed
     return ToStatus(status, "copy");
@@ -319,10 +321,7 @@ class RocksDbCatalogImpl final : public Catalog {
   //   while resuming but not while it is stopped. So compactions are brought to their end before.
   rocksdb::Status PrepareMemtable() const {
     if (flush_wanted_ || Property(rocksdb::DB::Properties::kCurSizeActiveMemTable) >= write_buffer_bytes_) {
-      rocksdb::FlushOptions flush;
-      flush.allow_write_stall = true;
-      if (rocksdb::Status status = db_->Flush(flush); !status.ok()) return status;
-      flush_wanted_ = false;
+      if (rocksdb::Status status = Flush(); !status.ok()) return status;
     }
     if (!MemtableIsEmpty()) return rocksdb::Status::OK();
     std::string schema;  // as it is stored: it may be older than this build's, while it is migrated
@@ -330,6 +329,14 @@ class RocksDbCatalogImpl final : public Catalog {
     rocksdb::WriteOptions unlogged;
     unlogged.disableWAL = true;
     return db_->Put(unlogged, SchemaKey(), schema);
+  }
+
+  rocksdb::Status Flush() const {
+    rocksdb::FlushOptions options;
+    options.allow_write_stall = true;
+    rocksdb::Status status = db_->Flush(options);
+    if (status.ok()) flush_wanted_ = false;
+    return status;
   }
 
   // Aborted when it does not come back: the second trap again, laid by a compaction that fails just when this thread

@@ -9,10 +9,12 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "storage/catalog/rocksdb_catalog.h"
 #include "tests/support/fault_file_system.h"
 #include "tests/support/hooked_file_system.h"
@@ -222,6 +224,59 @@ TEST(CatalogPowerLossTest, ADiskThatFailsUnderACheckpointIsAnErrorNotACrash) {
   copying = true;
   EXPECT_THAT(catalog->Checkpoint(dir / "copy"), FailsWith(Reason::IO_ERROR));
   EXPECT_TRUE(faulty.power_is_off());
+}
+
+// The fourth flush, a checkpoint's, begins a compaction, whose entry in the manifest fails, so that RocksDB begins a
+// new manifest. Nothing that the checkpoint writes may be the first in it: 7.8 would note the log there that the flush
+// has ended, and miss it at the next start.
+TEST(CatalogPowerLossTest, ACompactionThatFailsUnderACheckpointLeavesACatalogThatOpens) {
+  using Operation = HookedFileSystem::Operation;
+  const TempDir dir;
+  FaultFileSystem faulty(dir.path());
+  HookedFileSystem files(faulty);
+  const std::string path = dir / "catalog";
+  const std::thread::id checkpointing = std::this_thread::get_id();
+  std::atomic<bool> last{false}, compacts{false};
+  std::atomic<int> tables{0};
+  absl::Notification checkpoint_waits;
+  files.SetHook([&](Operation operation, const std::string& what) {
+    if (!last) return;
+    if (std::this_thread::get_id() == checkpointing) {
+      if (operation != Operation::kLink && (operation != Operation::kSyncDirectory || what != path)) return;
+      if (!checkpoint_waits.HasBeenNotified()) checkpoint_waits.Notify();
+      while (!faulty.failed()) std::this_thread::yield();
+    } else if (operation == Operation::kCreate && absl::EndsWith(what, ".sst")) {
+      compacts = ++tables == 2;  // the first is the flush's
+    } else if (operation == Operation::kSyncDirectory && compacts.exchange(false)) {
+      checkpoint_waits.WaitForNotification();
+      faulty.FailAt(3, EIO);  // after this: write the manifest, sync it
+    }
+  });
+  ASSERT_OK(files.CreateDirectories(path));
+  RocksDbOptions options;
+  options.file_system = &files;
+  options.min_free_bytes = 0;
+  options.failure_pause = absl::Milliseconds(1);
+  {
+    ASSERT_OK_AND_ASSIGN(const auto catalog, RocksDbCatalog::Open(path, options));
+    for (int i = 0; i < 4; ++i) {
+      ChangeSet change;
+      change.puts = {{absl::StrCat("x", i), "1"}};
+      ASSERT_OK(catalog->Apply(change));
+      last = i == 3;
+      (void)catalog->Checkpoint(dir / absl::StrCat("copy", i));
+    }
+    last = false;
+    ASSERT_TRUE(faulty.failed());
+    ChangeSet change;
+    change.puts = {{"y", "1"}};
+    ASSERT_OK(catalog->Apply(change));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto catalog, RocksDbCatalog::Open(path, options));
+  for (const char* key : {"x0", "x3", "y"}) {
+    ASSERT_OK_AND_ASSIGN(const std::optional<std::string> value, catalog->Get(key));
+    EXPECT_EQ(value, "1") << key;
+  }
 }
 
 }  // namespace
