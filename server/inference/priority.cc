@@ -17,7 +17,7 @@
 namespace sconce::inference {
 namespace {
 
-constexpr int kNice = 15;  // not the lowest: on a machine that is busy all the time a load still ends
+constexpr int kNice = 15;
 // The kernel's scheduler (since 6.12) lets a thread run this long before one that wakes up takes its place, whatever
 // their priorities; by itself it takes some milliseconds, which is what a request would wait. The shortest there is.
 constexpr uint64_t kShortSliceNanos = 100'000;
@@ -35,16 +35,27 @@ struct SchedulingAttributes {
 };
 
 // `thread` 0 is the calling one.
-bool Schedule(pid_t thread, int nice, uint64_t slice_nanos) {
+bool Schedule(pid_t thread, int policy, int nice, uint64_t slice_nanos = 0) {
   SchedulingAttributes attributes;
+  attributes.policy = static_cast<uint32_t>(policy);
   attributes.nice = nice;
   attributes.runtime = slice_nanos;
   if (::syscall(SYS_sched_setattr, thread, &attributes, 0) == 0) return true;
-  return ::setpriority(PRIO_PROCESS, static_cast<id_t>(thread), nice) == 0;  // where a filter knows the old call only
+  const sched_param none{};  // where a filter knows the old calls only
+  return ::sched_setscheduler(thread, policy, &none) == 0 &&
+         ::setpriority(PRIO_PROCESS, static_cast<id_t>(thread), nice) == 0;
 }
 
 int NiceOf(pid_t thread) {
   return ::getpriority(PRIO_PROCESS, static_cast<id_t>(thread));
+}
+
+void ScheduleAll(pid_t pid, int policy, int nice, uint64_t slice_nanos = 0) {
+  std::error_code error;
+  for (const auto& thread : std::filesystem::directory_iterator(absl::StrCat("/proc/", pid, "/task"), error)) {
+    int id = 0;
+    if (absl::SimpleAtoi(thread.path().filename().string(), &id)) Schedule(id, policy, nice, slice_nanos);
+  }
 }
 
 // On a thread of its own, which may end with a priority that it cannot get back.
@@ -57,7 +68,7 @@ bool TryToRaise() {
   bool raised = false;
   std::thread trial([&raised] {
     const int nice = NiceOf(0);
-    raised = Schedule(0, nice + 1, 0) && Schedule(0, nice, 0) && NiceOf(0) == nice;
+    raised = Schedule(0, SCHED_IDLE, nice) && Schedule(0, SCHED_OTHER, nice) && ::sched_getscheduler(0) == SCHED_OTHER;
   });
   trial.join();
   return raised;
@@ -73,21 +84,23 @@ bool MayRaisePriority() {
 LowPriority::LowPriority() : lowered_(MayRaisePriority()) {
   if (!lowered_) return;
   nice_ = NiceOf(0);
-  Schedule(0, std::max(nice_, kNice), kShortSliceNanos);
+  Schedule(0, SCHED_IDLE, nice_);
 }
 
 LowPriority::~LowPriority() {
-  if (lowered_) Schedule(0, nice_, 0);
+  if (lowered_) Schedule(0, SCHED_OTHER, nice_);
+}
+
+void GiveWay(pid_t pid) {
+  ScheduleAll(pid, SCHED_IDLE, NiceOf(pid));
+}
+
+void GiveWayLess(pid_t pid) {
+  if (MayRaisePriority()) ScheduleAll(pid, SCHED_OTHER, std::max(NiceOf(pid), kNice), kShortSliceNanos);
 }
 
 void RaiseToOurPriority(pid_t pid) {
-  if (!MayRaisePriority()) return;
-  const int nice = NiceOf(::getpid());
-  std::error_code error;
-  for (const auto& thread : std::filesystem::directory_iterator(absl::StrCat("/proc/", pid, "/task"), error)) {
-    int id = 0;
-    if (absl::SimpleAtoi(thread.path().filename().string(), &id)) Schedule(id, nice, 0);
-  }
+  if (MayRaisePriority()) ScheduleAll(pid, SCHED_OTHER, NiceOf(::getpid()));
 }
 
 }  // namespace sconce::inference

@@ -50,9 +50,10 @@ std::string Text(const absl::Status& status) {
 
 }  // namespace
 
-WorkerModel::WorkerModel(const WorkerOptions& options, ModelSpec spec)
+WorkerModel::WorkerModel(const WorkerOptions& options, ModelSpec spec, std::shared_ptr<WorkerTemplate> workers)
     : options_(options),
       presence_(std::move(spec.presence)),
+      workers_(std::move(workers)),
       spec_(std::move(spec)),
       interrupt_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   SCONCE_CHECK(interrupt_.valid());
@@ -61,6 +62,7 @@ WorkerModel::WorkerModel(const WorkerOptions& options, ModelSpec spec)
 
 void WorkerModel::Supervise() {
   Run();
+  workers_.reset();
   presence_.reset();
 }
 
@@ -107,21 +109,28 @@ void WorkerModel::Run() {
   }
 }
 
+absl::StatusOr<WorkerProcess> WorkerModel::StartProcess(absl::Time deadline) {
+  for (;;) {
+    SCONCE_ASSIGN_OR_RETURN(std::optional<WorkerProcess> started,
+                            workers_->Start(interrupt_.get(), spec_.threads, deadline));
+    if (started.has_value()) return *std::move(started);
+    ClearInterrupt();
+    SCONCE_RETURN_IF_ERROR(stop());
+  }
+}
+
 absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerProcess>& process) {
   const absl::Time deadline = absl::Now() + options_.load_timeout;
-  SCONCE_ASSIGN_OR_RETURN(WorkerProcess started,
-                          WorkerProcess::Start(options_.program, interrupt_.get(), spec_.threads));
+  SCONCE_ASSIGN_OR_RETURN(WorkerProcess started, StartProcess(deadline));
   process.emplace(std::move(started));
+  {
+    MutexLock lock(&mu_);
+    hurry_at_ = absl::Now() + (tried_out_ ? absl::ZeroDuration() : options_.gives_way_for);  // its requests are refused
+  }
   const absl::StatusOr<worker::Packet> hello = AwaitPacket(*process, worker::MessageType::kHello, deadline);
   if (IsDeath(hello.status())) {
     const std::string how = process->End();
-    const bool no_libraries = process->exit_status() == 127;  // the dynamic loader's
     process.reset();
-    if (no_libraries) {
-      return MakeError(Reason::TORCH_UNAVAILABLE,
-                       "this server cannot run models: sconce-torch-worker does not start, since a library that it "
-                       "needs is missing; install LibTorch (on Debian: apt-get install libtorch-dev) and restart");
-    }
     return Died(how);
   }
   SCONCE_RETURN_IF_ERROR(hello.status());
@@ -146,11 +155,20 @@ absl::StatusOr<ModelSignature> WorkerModel::StartAndLoad(std::optional<WorkerPro
   return signature;
 }
 
+void WorkerModel::HurryWhenDue(const WorkerProcess& process) {
+  if (absl::Now() < hurry_at_) return;
+  hurry_at_ = absl::InfiniteFuture();
+  MutexLock lock(&mu_);
+  if (serving_ == nullptr || !tried_out_) GiveWayLess(process.pid());  // else it has our priority
+}
+
 absl::StatusOr<worker::Packet> WorkerModel::AwaitPacket(WorkerProcess& process, worker::MessageType expected,
                                                         absl::Time deadline) {
   for (;;) {
-    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(deadline));
+    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(std::min(deadline, hurry_at_)));
+    HurryWhenDue(process);
     if (wake == Wake::kTimeout) {
+      if (absl::Now() < deadline) continue;
       return MakeError(Reason::WORKER_DEADLINE_EXCEEDED,
                        absl::StrCat("the model was not loaded within ", absl::FormatDuration(options_.load_timeout),
                                     ", so its worker was ended"));
@@ -179,7 +197,8 @@ absl::StatusOr<worker::Packet> WorkerModel::AwaitPacket(WorkerProcess& process, 
 absl::Status WorkerModel::Serve(WorkerProcess& process) {
   for (;;) {
     SCONCE_ASSIGN_OR_RETURN(const absl::Time deadline, Advance());
-    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(deadline));
+    SCONCE_ASSIGN_OR_RETURN(const Wake wake, process.Wait(std::min(deadline, hurry_at_)));
+    HurryWhenDue(process);
     if (wake == Wake::kInterrupted) ClearInterrupt();
     if (wake != Wake::kPacket) continue;
     SCONCE_ASSIGN_OR_RETURN(std::optional<Answered> answered, ReceiveAnswer(process));

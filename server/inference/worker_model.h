@@ -15,6 +15,7 @@
 #include "base/unique_fd.h"
 #include "server/inference/runtime.h"
 #include "server/inference/worker_process.h"
+#include "server/inference/worker_template.h"
 #include "server/worker_protocol/channel.h"
 
 namespace sconce::inference {
@@ -28,6 +29,9 @@ struct WorkerOptions {
   int64_t max_queue_bytes = int64_t{256} << 20;
   absl::Duration restart_backoff = absl::Milliseconds(100);  // doubles with each death
   absl::Duration max_restart_backoff = absl::Seconds(10);
+  // That what is loaded and tried out gives way to everything (priority.h); then less, and what takes the place of one
+  // that served from the beginning.
+  absl::Duration gives_way_for = absl::Seconds(2);
 };
 
 // One model in one worker process, kept alive. A thread of its own runs Supervise(), which starts the process, loads
@@ -39,7 +43,7 @@ struct WorkerOptions {
 // Thread-safe. Shared by the supervising thread and the handle that callers hold.
 class WorkerModel {
  public:
-  WorkerModel(const WorkerOptions& options, ModelSpec spec);
+  WorkerModel(const WorkerOptions& options, ModelSpec spec, std::shared_ptr<WorkerTemplate> workers);
 
   // Ends when Stop was called or the first load failed. Calls the callbacks of requests.
   void Supervise() ABSL_LOCKS_EXCLUDED(mu_);
@@ -74,8 +78,11 @@ class WorkerModel {
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<WorkerProcess> StartProcess(absl::Time deadline);
   // Starts a process and loads the model into it. The process is in `process` as soon as there is one.
   absl::StatusOr<ModelSignature> StartAndLoad(std::optional<WorkerProcess>& process);
+  // Has a process that was not tried out for long give way less.
+  void HurryWhenDue(const WorkerProcess& process) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<worker::Packet> AwaitPacket(WorkerProcess& process, worker::MessageType expected, absl::Time deadline);
   // Serves requests until the process fails or Stop. What it returns says why the running request failed.
   absl::Status Serve(WorkerProcess& process) ABSL_LOCKS_EXCLUDED(mu_);
@@ -101,10 +108,12 @@ class WorkerModel {
   void ClearInterrupt();
 
   const WorkerOptions options_;
-  std::shared_ptr<void> presence_;  // until Supervise is over, which alone touches it
+  std::shared_ptr<void> presence_;           // until Supervise is over, which alone touches it
+  std::shared_ptr<WorkerTemplate> workers_;  // likewise
   const ModelSpec spec_;
-  UniqueFd interrupt_;                          // eventfd: there is a request, or Stop; constant after construction
-  std::unique_ptr<worker::BodyBuffer> buffer_;  // of large requests; null: there is no memory for one
+  absl::Time hurry_at_ = absl::InfiniteFuture();  // of the supervising thread
+  UniqueFd interrupt_;                            // eventfd: there is a request, or Stop; constant after construction
+  std::unique_ptr<worker::BodyBuffer> buffer_;    // of large requests; null: there is no memory for one
 
   mutable Mutex mu_;
   CondVar changed_;  // first_load_, stop_, lent_

@@ -35,17 +35,14 @@ constexpr const char* kPassedOn[] = {
     "GOMP_", "KMP_",          "MKL_",          "OPENBLAS_",        "CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_",
     "ATEN_", "ASAN_OPTIONS=", "UBSAN_OPTIONS="};
 
-constexpr char kThreads[] = "OMP_NUM_THREADS=";
 // OpenMP's threads wait for each other in a loop else, which on a machine that has other work (the server, other
 // workers) takes the cores from those they wait for: one operation then takes milliseconds. A short loop, some
 // microseconds, saves most of waking them for each operation of a small model.
 char g_wait_policy[] = "OMP_WAIT_POLICY=PASSIVE";
 char g_spin_count[] = "GOMP_SPINCOUNT=1000";
 
-// `threads` is kThreads with a number, or empty; the result refers to it.
-std::vector<char*> WorkerEnvironment(std::string& threads) {
+std::vector<char*> WorkerEnvironment() {
   std::vector<char*> passed;
-  if (!threads.empty() && std::getenv("OMP_NUM_THREADS") == nullptr) passed.push_back(threads.data());
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     passed.push_back(g_wait_policy);
     if (std::getenv("GOMP_SPINCOUNT") == nullptr) passed.push_back(g_spin_count);
@@ -65,7 +62,7 @@ absl::Status NoWorker() {
                    "LibTorch (on Debian: apt-get install libtorch-dev), build with -DSCONCE_WITH_TORCH=ON and restart");
 }
 
-bool Watch(int epoll, int operation, int fd, uint32_t events) {
+bool Control(int epoll, int operation, int fd, uint32_t events) {
   epoll_event event{};
   event.events = events;
   event.data.fd = fd;
@@ -74,14 +71,9 @@ bool Watch(int epoll, int operation, int fd, uint32_t events) {
 
 }  // namespace
 
-absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, int interrupt, int threads) {
+absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program) {
   if (::access(program.c_str(), X_OK) != 0) return NoWorker();
   SCONCE_ASSIGN_OR_RETURN(auto sockets, worker::SocketPair());
-  UniqueFd watched(::epoll_create1(EPOLL_CLOEXEC));
-  if (!watched.valid() || !Watch(watched.get(), EPOLL_CTL_ADD, sockets.first.get(), EPOLLIN) ||
-      !Watch(watched.get(), EPOLL_CTL_ADD, interrupt, EPOLLIN)) {
-    return ErrnoToStatus(errno, "watching a worker process");
-  }
 
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
@@ -100,8 +92,7 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, i
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
-  std::string thread_count = threads > 0 ? absl::StrCat(kThreads, threads) : "";
-  std::vector<char*> environment = WorkerEnvironment(thread_count);
+  std::vector<char*> environment = WorkerEnvironment();
   char* arguments[] = {const_cast<char*>(program.c_str()), nullptr};
   pid_t pid = -1;
   int error = 0;
@@ -113,7 +104,16 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::string& program, i
   posix_spawnattr_destroy(&attributes);
   if (error == ENOENT || error == EACCES || error == ENOEXEC) return NoWorker();
   if (error != 0) return ErrnoToStatus(error, "starting a worker process");
-  return WorkerProcess(pid, std::move(sockets.first), std::move(watched));
+  return WorkerProcess(pid, std::move(sockets.first));
+}
+
+absl::Status WorkerProcess::Watch(int interrupt) {
+  watched_.Reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!watched_.valid() || !Control(watched_.get(), EPOLL_CTL_ADD, socket_.get(), EPOLLIN) ||
+      (interrupt != kNoInterrupt && !Control(watched_.get(), EPOLL_CTL_ADD, interrupt, EPOLLIN))) {
+    return ErrnoToStatus(errno, "watching a worker process");
+  }
+  return absl::OkStatus();
 }
 
 WorkerProcess::WorkerProcess(WorkerProcess&& other) noexcept
@@ -146,7 +146,7 @@ absl::StatusOr<Wake> WorkerProcess::Wait(absl::Time deadline) {
 void WorkerProcess::LeavePackets(bool to_another) {
   // What tells of its death is always told.
   const uint32_t packets = EPOLLIN;
-  SCONCE_CHECK(Watch(watched_.get(), EPOLL_CTL_MOD, socket_.get(), to_another ? 0 : packets));
+  SCONCE_CHECK(Control(watched_.get(), EPOLL_CTL_MOD, socket_.get(), to_another ? 0 : packets));
 }
 
 void WorkerProcess::WaitAwake(absl::Duration patience) const {
@@ -170,6 +170,7 @@ std::string WorkerProcess::End() {
     }
   }
   if (reaped == 0) {
+    GiveWay(pid_);  // taking its memory apart costs milliseconds
     ::kill(pid_, SIGKILL);
     do {
       reaped = ::waitpid(pid_, &status, 0);

@@ -18,17 +18,18 @@ namespace sconce::inference {
 // Why a wait for a worker ended.
 enum class Wake { kPacket, kInterrupted, kTimeout };
 
-// A worker process and the socket to it. Used by one thread, but for what is said to be for others; that thread must be
-// the one that started it and outlive it: the kernel ends the process when it ends. Destroying kills and reaps the
-// process, so none is left behind.
+inline constexpr int kNoInterrupt = -1;
+
+// A process of sconce-torch-worker, a worker or the template of workers, and the socket to it. Used by one thread, but
+// for what is said to be for others. Destroying kills and reaps the process, so none is left behind.
 class WorkerProcess {
  public:
   // Starts the program with nothing open but the standard streams (standard output goes where standard error goes) and
-  // its socket, and only those environment variables that concern libraries, locale and threads. `threads` becomes its
-  // OMP_NUM_THREADS, unless it is 0 or ours is set. It starts at a low priority where it can be raised (priority.h).
-  // `interrupt` is an eventfd that ends a Wait; it outlives the process. TORCH_UNAVAILABLE when there is no such
-  // program; IO_ERROR.
-  static absl::StatusOr<WorkerProcess> Start(const std::string& program, int interrupt, int threads = 0);
+  // its socket, and only those environment variables that concern libraries, locale and threads. It starts at a low
+  // priority where it can be raised (priority.h). TORCH_UNAVAILABLE when there is no such program; IO_ERROR.
+  static absl::StatusOr<WorkerProcess> Start(const std::string& program);
+  // Of a child of ours that is there already and has the other end of the socket.
+  WorkerProcess(pid_t pid, UniqueFd socket) : pid_(pid), socket_(std::move(socket)) {}
 
   WorkerProcess(WorkerProcess&& other) noexcept;
   WorkerProcess& operator=(WorkerProcess&&) = delete;
@@ -36,6 +37,9 @@ class WorkerProcess {
 
   // For any thread. WORKER_DIED when the process is gone.
   absl::Status Send(const worker::OutgoingPacket& packet) { return packet.Send(socket_.get()); }
+  // Before Wait: `interrupt` is an eventfd that ends one, or kNoInterrupt; it outlives this, or the next Watch.
+  // IO_ERROR.
+  absl::Status Watch(int interrupt);
   // Waits for a packet, for the interrupt (left as it is) to become readable, or for `deadline`. A dead worker is a
   // packet that cannot be received.
   absl::StatusOr<Wake> Wait(absl::Time deadline);
@@ -56,9 +60,6 @@ class WorkerProcess {
   pid_t pid() const { return pid_; }
 
  private:
-  WorkerProcess(pid_t pid, UniqueFd socket, UniqueFd watched)
-      : pid_(pid), socket_(std::move(socket)), watched_(std::move(watched)) {}
-
   pid_t pid_ = -1;  // -1: reaped
   UniqueFd socket_;
   UniqueFd watched_;  // epoll, of the socket and the interrupt

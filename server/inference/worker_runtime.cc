@@ -75,10 +75,14 @@ WorkerRuntime::~WorkerRuntime() {
 
 absl::StatusOr<std::shared_ptr<LoadedModel>> WorkerRuntime::Load(const ModelSpec& spec) {
   Reap();
-  auto model = std::make_shared<WorkerModel>(options_, spec);
+  std::shared_ptr<WorkerModel> model;
   {
     MutexLock lock(&mu_);
     if (cancelled_) return Draining();
+    auto workers = workers_.lock();
+    if (workers == nullptr)
+      workers_ = workers = std::make_shared<WorkerTemplate>(options_.program, options_.gives_way_for);
+    model = std::make_shared<WorkerModel>(options_, spec, std::move(workers));
     auto ended = std::make_shared<bool>(false);
     std::thread thread([this, model, ended] {
       model->Supervise();

@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "server/inference/runtime.h"
 #include "server/inference/worker_model.h"
+#include "server/inference/worker_template.h"
 
 namespace sconce::inference {
 
@@ -37,6 +38,7 @@ class WorkerRuntime final : public ModelRuntime {
   const WorkerOptions options_;
   Mutex mu_;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  std::weak_ptr<WorkerTemplate> workers_ ABSL_GUARDED_BY(mu_);  // there as long as any model is
   std::vector<Supervised> supervised_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -2,7 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
 #include <torch/csrc/jit/runtime/print_handler.h>
+#include <torch/jit.h>
 #include <torch/version.h>
 
 #include <algorithm>
@@ -34,6 +36,26 @@ absl::StatusOr<format::ModuleKind> KindOf(const PrivateBytes& archive) {
   return format::ModuleKindOf(*zip);
 }
 
+constexpr int kRunsUntilOptimized = 3;
+constexpr char kThreads[] = "OMP_NUM_THREADS";
+
+// What the operator wants, "" when that is nothing.
+const std::string& GivenThreads() {
+  static const std::string given = std::getenv(kThreads) != nullptr ? std::getenv(kThreads) : "";
+  return given;
+}
+
+// For the calling thread and those that begin to compute later. Not at::set_num_threads, which also makes the threads
+// of a pool that a few quantized operators use: those turn in a loop for tens of milliseconds before they sleep.
+void SetThreads(const std::string& count) {
+  ::setenv(kThreads, count.c_str(), 1);  // what a thread of LibTorch looks at first
+  at::init_num_threads();
+  // OpenBLAS counts its own threads, and LibTorch does not tell it.
+  using SetBlasThreads = void (*)(int);
+  const auto set = reinterpret_cast<SetBlasThreads>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (set != nullptr) set(std::max(at::get_num_threads(), 1));
+}
+
 }  // namespace
 
 std::string TorchVersion() {
@@ -43,7 +65,8 @@ std::string TorchVersion() {
 void Initialize() {
   // print() of a module is not for our log.
   torch::jit::setPrintHandler([](const std::string&) {});
-  at::set_num_threads(1);
+  (void)GivenThreads();  // before it is changed
+  SetThreads("1");
   at::set_num_interop_threads(1);
   const absl::Status computed = Guarded(Reason::INTERNAL_ERROR, "", [] {
     const c10::InferenceMode inference_mode;
@@ -54,15 +77,19 @@ void Initialize() {
     at::linalg_inv(square);
     at::quantize_per_tensor(image, 0.1, 0, at::kQUInt8).dequantize();
     at::rand({2}).normal_();
+    // The compiler of TorchScript makes its tables of operators with the first function, and its executor those of
+    // passes with the first runs.
+    const auto unit = torch::jit::compile("def f(x):\n  return torch.relu(torch.matmul(x, x) + 1)\n");
+    for (int run = 0; run < kRunsUntilOptimized; ++run) unit->run_method("f", square);
     return absl::OkStatus();
   });
   if (!computed.ok()) Log(Severity::kWarn, "torch_warm_up_failed", {{"reason", computed.message()}});
 }
 
-void UseThreads() {
-  const char* given = std::getenv("OMP_NUM_THREADS");
-  const int wanted = given != nullptr ? std::atoi(given) : static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(wanted, 1));
+int UseThreads(uint32_t threads) {
+  const uint32_t cores = std::max(std::thread::hardware_concurrency(), 1u);
+  SetThreads(GivenThreads().empty() ? absl::StrCat(threads > 0 ? threads : cores) : GivenThreads());
+  return at::get_num_threads();
 }
 
 absl::StatusOr<std::unique_ptr<TorchModel>> TorchModel::Load(const worker::Load& load, std::vector<UniqueFd>& files,

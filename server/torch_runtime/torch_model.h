@@ -1,6 +1,7 @@
 #ifndef SCONCE_SERVER_TORCH_RUNTIME_TORCH_MODEL_H_
 #define SCONCE_SERVER_TORCH_RUNTIME_TORCH_MODEL_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,8 +23,9 @@ std::string TorchVersion();
 // processor, opening files and libraries), so that nothing has to be opened later. No thread is left from it.
 void Initialize();
 
-// Threads for one operation: OMP_NUM_THREADS where it is set, else one for each core. Once, after Initialize.
-void UseThreads();
+// Threads for one operation: OMP_NUM_THREADS where it is set, else so many; 0: one for each core. How many it is then.
+// Once, after Initialize.
+int UseThreads(uint32_t threads);
 
 // What forward() gave. The tensors of `message` refer to memory that `owner` keeps.
 struct Outputs {

@@ -1,5 +1,5 @@
-// sconce-torch-worker: runs one module for sconced, which starts it. See server/worker_protocol/messages.h
-// for what is said over the socket.
+// sconce-torch-worker: loads LibTorch, and then, in a copy of itself for each worker that sconced asks for, runs one
+// module. See server/worker_protocol/messages.h for what is said over the socket.
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -19,6 +19,7 @@
 #include "server/torch_runtime/sandbox.h"
 #include "server/torch_runtime/torch_model.h"
 #include "server/worker_protocol/channel.h"
+#include "server/worker_protocol/fork_workers.h"
 
 namespace {
 
@@ -93,7 +94,6 @@ void Seal(Sandbox& sandbox, const worker::Load& load) {
   options.memory_bytes = MemoryFor(load);
   options.file_bytes = std::max(kMaxBodyBytes, load.module.size_bytes);  // a compiled module's library
   sandbox.Seal(options);
-  Log(sandbox.filtered() ? Severity::kInfo : Severity::kWarn, "worker_sealed", {{"dropped", sandbox.Describe()}});
 }
 
 // Loads in a thread that gives way to workers that serve, and that is gone when it has loaded: only root could give it
@@ -110,10 +110,12 @@ absl::StatusOr<std::unique_ptr<TorchModel>> LoadBehindOthers(Order& order, Sandb
 }
 
 // Loads what sconced sends. OK and no model: it could not be loaded, and sconced knows.
-absl::StatusOr<std::unique_ptr<TorchModel>> Load(Sandbox& sandbox) {
+absl::StatusOr<std::unique_ptr<TorchModel>> Load(uint32_t threads, Sandbox& sandbox) {
   SCONCE_ASSIGN_OR_RETURN(Order order, ReceiveOrder());
   Seal(sandbox, order.load);
-  torch_runtime::UseThreads();
+  const int used = torch_runtime::UseThreads(threads);
+  Log(sandbox.filtered() ? Severity::kInfo : Severity::kWarn, "worker_sealed",
+      {{"dropped", sandbox.Describe()}, {"threads", used}});
   auto model = LoadBehindOthers(order, sandbox);
   if (!model.ok()) {
     SCONCE_RETURN_IF_ERROR(Send(MessageType::kFailure, order.packet.id, FailureOf(model.status())));
@@ -140,10 +142,17 @@ absl::Status Answer(torch_runtime::TorchModel& model, const Packet& packet, Body
   return answer->Send(kWorkerSocketFd);
 }
 
-absl::Status Run(Sandbox& sandbox) {
-  SCONCE_RETURN_IF_ERROR(Send(MessageType::kHello, 0, Hello{torch_runtime::TorchVersion()}));
+absl::Status SayHello() {
+  return Send(MessageType::kHello, 0, Hello{torch_runtime::TorchVersion()});
+}
+
+// What a worker does, from its first moment.
+absl::Status Work(const Start& start) {
+  Sandbox sandbox;                     // before there are threads, and before PR_SET_PDEATHSIG, which it would undo
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // never outlives sconced
+  SCONCE_RETURN_IF_ERROR(SayHello());
   SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<BodyBuffer> buffer, BodyBuffer::Make());  // not later: it is sealed
-  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<TorchModel> model, Load(sandbox));
+  SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<TorchModel> model, Load(start.threads, sandbox));
   if (model == nullptr) return absl::OkStatus();
   BodyBuffer::Lease sent;
   for (;;) {
@@ -151,6 +160,12 @@ absl::Status Run(Sandbox& sandbox) {
     sent = {};  // who asks the next has read the last answer
     SCONCE_RETURN_IF_ERROR(Answer(*model, packet, *buffer, sent));
   }
+}
+
+absl::Status Run() {
+  SCONCE_RETURN_IF_ERROR(SayHello());
+  SCONCE_ASSIGN_OR_RETURN(const Start start, ForkWorkers());  // the template stays in there
+  return Work(start);
 }
 
 // As many descriptors as the system allows: weights may lie in many files.
@@ -170,15 +185,13 @@ int main() {
     ::fputs("sconce-torch-worker: started by sconced to run a model; there is nothing to do by hand\n", stderr);
     return kUsageExit;
   }
-  Sandbox sandbox;  // before there are threads, and before PR_SET_PDEATHSIG, which it would undo
-  // Never outlives sconced; and ends when sconced says so, not when a terminal or a service manager signals them both:
-  // then requests under way could not be finished.
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // It ends when sconced says so, not when a terminal or a service manager signals them both: then requests under way
+  // could not be finished.
   ::signal(SIGINT, SIG_IGN);
   ::signal(SIGTERM, SIG_IGN);
   RaiseDescriptorLimit();
   torch_runtime::Initialize();
-  const absl::Status status = Run(sandbox);
+  const absl::Status status = Run();
   if (status.ok() || HasReason(status, Reason::WORKER_DIED)) return 0;  // sconced closed the socket
   Log(Severity::kError, "worker_stopped", {{"reason", status.message()}});
   return 1;

@@ -107,7 +107,7 @@ absl::StatusOr<DecodedHeader> DecodeHeader(ByteSpan datagram) {
   if (!reader.ok()) return Broken("shorter than its header");
   if (magic != kMagic) return Broken("wrong magic");
   if (version != kProtocolVersion) return Broken(absl::StrCat("protocol ", version, ", expected ", kProtocolVersion));
-  if (type < static_cast<uint16_t>(MessageType::kHello) || type > static_cast<uint16_t>(MessageType::kFailure)) {
+  if (type < static_cast<uint16_t>(MessageType::kHello) || type > static_cast<uint16_t>(MessageType::kStarted)) {
     return Broken(absl::StrCat("unknown type ", type));
   }
   if (header.flags > kFlagBuffer) return Broken("unknown flags");

@@ -1,6 +1,7 @@
 #include "server/worker_protocol/messages.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -247,6 +248,34 @@ absl::StatusOr<Hello> DecodeHello(ByteSpan body) {
   ByteReader reader(body);
   Hello message{ReadText(reader, kMaxNameBytes)};
   if (!reader.ok() || reader.remaining() != 0) return Broken("Hello", "text does not fit");
+  return message;
+}
+
+EncodedBody Encode(const Start& message) {
+  ByteWriter writer;
+  writer.U32(message.threads);
+  return EncodedBody{writer.Take(), {}, false};
+}
+
+absl::StatusOr<Start> DecodeStart(ByteSpan body) {
+  ByteReader reader(body);
+  const Start message{reader.U32()};
+  if (!reader.ok() || reader.remaining() != 0 || message.threads > kMaxThreads)
+    return Broken("Start", "a number does not fit");
+  return message;
+}
+
+EncodedBody Encode(const Started& message) {
+  ByteWriter writer;
+  writer.I64(message.pid);
+  return EncodedBody{writer.Take(), {}, false};
+}
+
+absl::StatusOr<Started> DecodeStarted(ByteSpan body) {
+  ByteReader reader(body);
+  const Started message{reader.I64()};
+  const bool sound = message.pid > 0 && message.pid <= std::numeric_limits<int32_t>::max();
+  if (!reader.ok() || reader.remaining() != 0 || !sound) return Broken("Started", "a number does not fit");
   return message;
 }
 

@@ -13,8 +13,11 @@
 
 // What sconced and a worker process say to each other.
 //
-//   1. sconced starts `sconce-torch-worker` with one end of a SOCK_SEQPACKET pair as descriptor 3.
-//   2. The worker sends Hello. Another protocol number ends the conversation: the two programs are not of one release.
+//   0. sconced starts `sconce-torch-worker` with one end of a SOCK_SEQPACKET pair as descriptor 3: the template, which
+//      loads its libraries and sends Hello. For each worker sconced sends it Files with one end of another pair, and
+//      Start; it answers Started, or Failure, under the same id. It ends when its socket is closed.
+//   1. The worker is a copy of the template and a child of sconced (fork_workers.h), with that end as descriptor 3.
+//   2. It sends Hello. Another protocol number ends the conversation: the two programs are not of one release.
 //   3. sconced sends Files as often as needed: each carries descriptors, which both sides number 0, 1, 2 ... in order.
 //   4. sconced sends Load: the module's file and the state_dict, as extents of those files or inline.
 //   5. The worker answers Loaded (what forward() takes) or Failure, after which it ends itself.
@@ -28,12 +31,13 @@
 // while it is read (channel.h). The structs below refer into the body they were decoded from.
 namespace sconce::worker {
 
-inline constexpr uint16_t kProtocolVersion = 6;
+inline constexpr uint16_t kProtocolVersion = 7;
 inline constexpr int kWorkerSocketFd = 3;
 inline constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
 inline constexpr size_t kMaxNameBytes = 4096;
 inline constexpr size_t kMaxMessageBytes = size_t{64} << 10;
 inline constexpr size_t kMaxDims = 64;
+inline constexpr uint32_t kMaxThreads = 4096;
 inline constexpr size_t kDataAlignment = 64;
 
 enum class MessageType : uint16_t {
@@ -44,10 +48,20 @@ enum class MessageType : uint16_t {
   kInfer = 5,
   kResult = 6,
   kFailure = 7,
+  kStart = 8,
+  kStarted = 9,
 };
 
 struct Hello {
   std::string torch_version;
+};
+
+struct Start {
+  uint32_t threads = 0;  // of one operation; 0: as many as there are cores
+};
+
+struct Started {
+  int64_t pid = 0;
 };
 
 // A piece of a file that was sent with Files.
@@ -140,6 +154,8 @@ struct EncodedBody {
 };
 
 EncodedBody Encode(const Hello& message);
+EncodedBody Encode(const Start& message);
+EncodedBody Encode(const Started& message);
 EncodedBody Encode(const Load& message);
 EncodedBody Encode(const Loaded& message);
 EncodedBody Encode(const Infer& message);
@@ -150,6 +166,8 @@ EncodedBody Encode(const Failure& message);
 // extents have consistent sizes, tensors have the bytes that dtype and shape ask for, text is valid UTF-8.
 // `file_count` is how many descriptors came with Files.
 absl::StatusOr<Hello> DecodeHello(ByteSpan body);
+absl::StatusOr<Start> DecodeStart(ByteSpan body);
+absl::StatusOr<Started> DecodeStarted(ByteSpan body);
 absl::StatusOr<Load> DecodeLoad(ByteSpan body, uint32_t file_count);
 absl::StatusOr<Loaded> DecodeLoaded(ByteSpan body);
 absl::StatusOr<Infer> DecodeInfer(ByteSpan body);

@@ -1,6 +1,5 @@
 """Swaps under constant load: no call fails, no answer mixes two versions, what a request waits, and the memory that 1,000 of them leave behind."""
 
-import contextlib
 import pathlib
 import re
 import statistics
@@ -9,28 +8,22 @@ import time
 
 import serving_models
 from serving_parts import Answers, busy, constant_load, models, row, spread, table
+from workers import TEMPLATE, processes_of
 
 RUN = "swaps"
 MODEL = "swaps"
 
 
-def children(pid):
-    found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # a thread that has just ended
-            found += map(int, (task / "children").read_text(encoding="ascii").split())
-    return found
-
-
 def memory_kib(server):
-    """Of the server and its one worker: what is theirs alone, and their share of what they map."""
+    """Of the server, its one worker and what that was copied from: what is theirs alone, and their share of what they map."""
     give_up = time.monotonic() + 30
-    while len(workers := children(server.process.pid)) != 1:
+    while len(processes := processes_of(server)) != 2:
         if time.monotonic() > give_up:
-            raise Answers(f"one version serves, with {len(workers)} workers")
+            raise Answers(f"one version serves, with {len(processes)} processes")
         time.sleep(0.05)
     used = {"mapped": 0}
-    for who, pid in (("server", server.process.pid), ("worker", workers[0])):
+    pids = {"template" if name == TEMPLATE else "worker": pid for pid, name in processes.items()}
+    for who, pid in (("server", server.process.pid), *pids.items()):
         rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
         shares = {name: int(kib) for name, kib in re.findall(r"^(Pss\w*):\s+(\d+) kB", rollup, re.MULTILINE)}
         used[who] = shares["Pss_Anon"] + shares["Pss_Shmem"]
@@ -141,11 +134,12 @@ class Swaps:
 
 
 def show_memory(memory):
-    table("swaps", "server", "worker", "mapped", "own beside the first row's, at most 2%")
-    first = memory[0][1]["server"] + memory[0][1]["worker"]
+    own = ("server", "worker", "template")
+    table("swaps", *own, "mapped", "own beside the first row's, at most 2%")
+    first = sum(memory[0][1][which] for which in own)
     for count, used in memory:
-        drift = ((used["server"] + used["worker"]) / first - 1) * 100
-        row(count, *[f"{used[which] / 1024:.1f}" for which in ("server", "worker", "mapped")], f"{drift:+.1f}%")
+        drift = (sum(used[which] for which in own) / first - 1) * 100
+        row(count, *[f"{used[which] / 1024:.1f}" for which in (*own, "mapped")], f"{drift:+.1f}%")
 
 
 def run(serving, options):

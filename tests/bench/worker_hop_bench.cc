@@ -101,7 +101,7 @@ int Main(int rounds) {
   const auto torch = Load(torches, scale);
 
   torch_runtime::Initialize();
-  torch_runtime::UseThreads();
+  torch_runtime::UseThreads(0);
   worker::Load load;
   load.device = "cpu";
   load.module = {static_cast<int64_t>(scale.size()), {}, AsBytes(scale)};

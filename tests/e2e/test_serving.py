@@ -1,6 +1,7 @@
 """What a deployment can do beside following: batches, several instances and versions, rollback, canary, shadow, warm-up, updates, watching."""
 
 import io
+import json
 import os
 import pathlib
 import signal
@@ -151,12 +152,12 @@ def test_instances_share_the_work_and_one_may_die(server, scale, model):
     model(instance_count=2)
     ours = sorted(set(workers_of(server)) - before)
     assert len(ours) == 2
+    threads = [json.loads(line)["threads"] for line in server.log.read_text(encoding="utf-8").splitlines() if "worker_sealed" in line]
+    assert threads[-2:] == [int(os.environ.get("OMP_NUM_THREADS", max(1, os.cpu_count() // 2)))] * 2, "they divide the cores"
     for pid in ours:
         environment = pathlib.Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
         if "OMP_WAIT_POLICY" not in os.environ:
             assert {"OMP_WAIT_POLICY=PASSIVE", "GOMP_SPINCOUNT=1000"} <= set(environment), "a thread that waits soon leaves its core to others"
-        if "OMP_NUM_THREADS" not in os.environ:
-            assert f"OMP_NUM_THREADS={max(1, os.cpu_count() // 2)}" in environment, "they divide the cores"
     (memory,) = statistics(scale, model.name)[1].memory_usage
     assert memory.type == "CPU" and 1 << 20 < memory.byte_size < 1 << 30, "what ending the two would give back"
     os.kill(ours[0], signal.SIGKILL)

@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "server/worker_protocol/byte_codec.h"
 #include "server/worker_protocol/channel.h"
+#include "server/worker_protocol/fork_workers.h"
 
 namespace {
 
@@ -148,5 +149,7 @@ class Worker {
 }  // namespace
 
 int main() {
+  Send(MessageType::kHello, 0, Hello{"fake"});
+  if (!ForkWorkers().ok()) return 0;
   return Worker().Run();
 }

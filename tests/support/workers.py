@@ -1,5 +1,6 @@
 """Models and the processes that run them, for tests that drive the real server."""
 
+import contextlib
 import pathlib
 import time
 
@@ -11,16 +12,21 @@ import stubs
 needs_torch = pytest.mark.skipif(not (sconced.BIN / "sconce-torch-worker").exists(), reason="built without LibTorch")
 
 
+TEMPLATE = "torch-template"  # the process that workers are copied from
+
+
+def processes_of(server):
+    """What a server has started: the names by process id."""
+    names = {}
+    for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread or a process that has just ended
+            for pid in map(int, (task / "children").read_text().split()):
+                names[pid] = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    return names
+
+
 def workers_of(server):
-    tasks = pathlib.Path(f"/proc/{server.process.pid}/task")
-
-    def children(task):
-        try:
-            return (task / "children").read_text().split()
-        except OSError:  # the thread has just ended
-            return []
-
-    return sorted(int(pid) for task in tasks.iterdir() for pid in children(task))
+    return sorted(pid for pid, name in processes_of(server).items() if name != TEMPLATE)
 
 
 def alive(pid):

@@ -1,15 +1,19 @@
 #include "server/inference/worker_runtime.h"
 
 #include <dirent.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/inference/priority.h"
@@ -31,6 +35,7 @@ WorkerOptions Options() {
   options.program = FakeWorker();
   options.restart_backoff = absl::Milliseconds(1);
   options.max_restart_backoff = absl::Milliseconds(20);
+  options.gives_way_for = absl::ZeroDuration();  // the machine may be busy
   return options;
 }
 
@@ -59,6 +64,25 @@ std::set<pid_t> Children() {
   return children;
 }
 
+// What a process is called, "torch-template" for the one that workers are copied from. Empty when it is gone.
+std::string NameOf(pid_t pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/comm"));
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+std::set<pid_t> ChildrenThatAre(bool the_template) {
+  std::set<pid_t> found;
+  for (const pid_t pid : Children()) {
+    if ((NameOf(pid) == "torch-template") == the_template) found.insert(pid);
+  }
+  return found;
+}
+std::set<pid_t> Workers() {
+  return ChildrenThatAre(false);
+}
+
 int OpenDescriptors() {
   int count = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
@@ -74,6 +98,14 @@ class WorkerRuntimeTest : public ::testing::Test {
     spec.module = {static_cast<int64_t>(behaviour.size()), {}, behaviour};
     return spec;
   }
+  static int PolicyOfTheWorker() {
+    const std::set<pid_t> workers = Workers();
+    return workers.size() == 1 ? ::sched_getscheduler(*workers.begin()) : -1;
+  }
+  static int NiceOfTheWorker() {
+    const std::set<pid_t> workers = Workers();
+    return workers.size() == 1 ? ::getpriority(PRIO_PROCESS, static_cast<id_t>(*workers.begin())) : -100;
+  }
   // Asks with a harmless input until it is answered: the worker comes back by itself.
   static InferResult AskUntilItAnswers(LoadedModel& model) {
     const absl::Time give_up = absl::Now() + absl::Seconds(30);
@@ -88,22 +120,65 @@ class WorkerRuntimeTest : public ::testing::Test {
 
 TEST_F(WorkerRuntimeTest, WhatIsNotTriedOutYetGivesWayToWhatServes) {
   const int ours = ::getpriority(PRIO_PROCESS, 0);
-  const int low = MayRaisePriority() ? std::max(ours, 15) : ours;  // else it could never be raised
-  WorkerRuntime runtime(Options());
-  const auto nice_of_the_worker = [] {
-    const std::set<pid_t> children = Children();
-    return children.size() == 1 ? ::getpriority(PRIO_PROCESS, static_cast<id_t>(*children.begin())) : -100;
-  };
+  const int low = MayRaisePriority() ? SCHED_IDLE : SCHED_OTHER;  // else it could never be raised
+  WorkerOptions options = Options();
+  options.gives_way_for = absl::InfiniteDuration();
+  WorkerRuntime runtime(options);
   ASSERT_OK_AND_ASSIGN(const std::shared_ptr<LoadedModel> model, runtime.Load(Spec("dies")));
-  EXPECT_EQ(nice_of_the_worker(), low);
+  EXPECT_EQ(PolicyOfTheWorker(), low);
   ASSERT_OK(AskUntilItAnswers(*model));
-  EXPECT_EQ(nice_of_the_worker(), low) << "the warm-up";
+  EXPECT_EQ(PolicyOfTheWorker(), low) << "the warm-up";
   model->BeginServing();
-  EXPECT_EQ(nice_of_the_worker(), ours);
+  EXPECT_EQ(PolicyOfTheWorker(), SCHED_OTHER);
+  EXPECT_EQ(NiceOfTheWorker(), ours);
   EXPECT_THAT(Ask(*model, {FloatInput({1})}), FailsWith(Reason::WORKER_DIED));
   ASSERT_OK(AskUntilItAnswers(*model));
-  EXPECT_EQ(nice_of_the_worker(), ours) << "one that takes the place of one that served";
+  EXPECT_EQ(PolicyOfTheWorker(), SCHED_OTHER) << "one that takes the place of one that served";
+  EXPECT_EQ(NiceOfTheWorker(), ours);
   EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), ours);
+  EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+}
+
+TEST_F(WorkerRuntimeTest, WhatIsLongInBeingTriedOutGivesWayLess) {
+  if (!MayRaisePriority()) GTEST_SKIP() << "we may not raise a priority";
+  WorkerOptions options = Options();
+  options.gives_way_for = absl::Milliseconds(1);
+  WorkerRuntime runtime(options);
+  ASSERT_OK_AND_ASSIGN(const std::shared_ptr<LoadedModel> model, runtime.Load(Spec("scale")));
+  ASSERT_OK(
+      AskUntilItAnswers(*model));  // the supervising thread looks at the time when something happens, or it is due
+  while (PolicyOfTheWorker() != SCHED_OTHER) std::this_thread::yield();
+  EXPECT_GE(NiceOfTheWorker(), 15);
+  model->BeginServing();
+  EXPECT_EQ(NiceOfTheWorker(), ::getpriority(PRIO_PROCESS, 0));
+}
+
+TEST_F(WorkerRuntimeTest, AWorkerOutlivesWhatItWasCopiedFrom) {
+  WorkerRuntime runtime(Options());
+  ASSERT_OK_AND_ASSIGN(const auto model, runtime.Load(Spec("dies")));
+  std::vector<std::shared_ptr<LoadedModel>> others;
+  for (int i = 0; i < 3; ++i) {
+    const std::set<pid_t> copied_from = ChildrenThatAre(true);
+    ASSERT_EQ(copied_from.size(), 1u);
+    const std::set<pid_t> workers = Workers();
+    ::kill(*copied_from.begin(), SIGKILL);
+    siginfo_t ended{};
+    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(*copied_from.begin()), &ended, WEXITED | WNOWAIT), 0);
+    EXPECT_OK(Ask(*model, {FloatInput({0})}));
+    EXPECT_EQ(Workers(), workers);
+    EXPECT_THAT(Ask(*model, {FloatInput({1})}), FailsWith(Reason::WORKER_DIED));
+    EXPECT_OK(AskUntilItAnswers(*model));  // by a copy of a new one
+    ASSERT_OK_AND_ASSIGN(others.emplace_back(), runtime.Load(Spec("scale")));
+  }
+}
+
+TEST_F(WorkerRuntimeTest, NothingIsKeptToCopyFromWhenThereIsNoModel) {
+  WorkerRuntime runtime(Options());
+  ASSERT_OK_AND_ASSIGN(auto model, runtime.Load(Spec("scale")));
+  EXPECT_EQ(ChildrenThatAre(true).size(), 1u);
+  model.reset();
+  while (!Children().empty()) std::this_thread::yield();
+  EXPECT_OK(runtime.Load(Spec("scale")));
 }
 
 TEST_F(WorkerRuntimeTest, AMissingProgramSaysWhatToInstall) {
@@ -243,7 +318,7 @@ TEST_F(WorkerRuntimeTest, AKilledWorkerComesBackUnderLoad) {
   for (int kill = 0; kill < 5; ++kill) {
     const int before = answered;
     while (answered == before) std::this_thread::yield();
-    for (const pid_t pid : Children()) ::kill(pid, SIGKILL);
+    for (const pid_t pid : Workers()) ::kill(pid, SIGKILL);
     const int died_before = died;
     while (died == died_before) std::this_thread::yield();
   }
@@ -340,9 +415,9 @@ TEST_F(WorkerRuntimeTest, AWorkerSeesNoSecretsAndNoDescriptorsOfOurs) {
   WorkerRuntime runtime(Options());
   const UniqueFd ours(::dup(0));  // inherited unless it is closed
   ASSERT_OK_AND_ASSIGN(const auto model, runtime.Load(Spec("scale")));
-  const std::set<pid_t> children = Children();
-  ASSERT_EQ(children.size(), 1u);
-  const std::string process = absl::StrCat("/proc/", *children.begin());
+  const std::set<pid_t> workers = Workers();
+  ASSERT_EQ(workers.size(), 1u);
+  const std::string process = absl::StrCat("/proc/", *workers.begin());
   std::ifstream environment(process + "/environ");
   const std::string variables((std::istreambuf_iterator<char>(environment)), std::istreambuf_iterator<char>());
   EXPECT_EQ(variables.find("secret"), std::string::npos);

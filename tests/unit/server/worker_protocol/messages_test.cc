@@ -85,6 +85,18 @@ TEST(MessagesTest, TensorsComeBackAligned) {
   EXPECT_EQ((infer.inputs[2].bytes.data() - AsBytes(body).data()) % static_cast<ptrdiff_t>(kDataAlignment), 0);
 }
 
+TEST(MessagesTest, StartAndStartedComeBack) {
+  ASSERT_OK_AND_ASSIGN(const Start start, DecodeStart(AsBytes(Laid(Encode(Start{3})))));
+  EXPECT_EQ(start.threads, 3u);
+  EXPECT_FALSE(DecodeStart(AsBytes(Laid(Encode(Start{kMaxThreads + 1})))).ok());
+  EXPECT_FALSE(DecodeStart({}).ok());
+  ASSERT_OK_AND_ASSIGN(const Started started, DecodeStarted(AsBytes(Laid(Encode(Started{4711})))));
+  EXPECT_EQ(started.pid, 4711);
+  for (const int64_t pid : {int64_t{-1}, int64_t{0}, int64_t{1} << 32}) {
+    EXPECT_FALSE(DecodeStarted(AsBytes(Laid(Encode(Started{pid})))).ok()) << pid;
+  }
+}
+
 TEST(MessagesTest, LoadedAndFailureAndHelloComeBack) {
   ASSERT_OK_AND_ASSIGN(const Hello hello, DecodeHello(AsBytes(Laid(Encode(Hello{"1.13.1"})))));
   EXPECT_EQ(hello.torch_version, "1.13.1");
