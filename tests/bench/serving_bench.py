@@ -139,6 +139,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--swaps", type=int, default=1000)
     parser.add_argument("--rate", type=int, default=500, help="calls a second while versions are swapped")
+    parser.add_argument("--every", type=float, default=0.5, help="seconds from one swap to the next")
     parser.add_argument("--quiet", type=float, default=20, help="seconds of each phase without swaps")
     options = parser.parse_args()
     for name in options.sections or SECTIONS:

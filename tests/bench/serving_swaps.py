@@ -100,25 +100,28 @@ class Swaps:
             time.sleep(self.quiet_seconds)
         return result
 
-    def swap(self, load, count):
+    def swap(self, load, count, every):
+        took = []
         with constant_load(self.serving.target, MODEL, *self.load, *load) as result:
-            since = time.monotonic()
-            for _ in range(count):
+            begin = time.monotonic()
+            for done in range(count):
+                since = time.monotonic()
                 self.push()
                 self.follower.wait(self.version)
-            seconds = time.monotonic() - since
+                took.append(time.monotonic() - since)
+                time.sleep(max(0, begin + (done + 1) * every - time.monotonic()))
         if result["versions"] < min(count, result["calls"] // 10):
             raise Answers(f"after {count} swaps answers came of {result['versions']} versions only")
-        result["per_swap"] = seconds / count
+        result["per_swap"] = statistics.median(took)
         return result
 
-    def phases(self, name, load, count, each, remember):
-        """`count` swaps, `each` of them in turns with none."""
+    def phases(self, name, load, count, each, every, remember):
+        """`count` swaps, `each` of them in turns with none; one begins `every` seconds, or when the one before is over."""
         rounds = []
         while sum(swaps for _, _, swaps in rounds) < count:
             quiet = self.quiet(load)
             swaps = min(each, count - sum(swaps for _, _, swaps in rounds))
-            rounds.append((quiet, self.swap(load, swaps), swaps))
+            rounds.append((quiet, self.swap(load, swaps, every), swaps))
             remember(self.version - 1)
         ratios = [{key: swapped[key] / quiet[key] for key in ("p50", "p99")} for quiet, swapped, _ in rounds]
         calls = sum(quiet["calls"] + swapped["calls"] for quiet, swapped, _ in rounds)
@@ -144,7 +147,7 @@ def show_memory(memory):
 
 def run(serving, options):
     print(
-        f"\n## Swaps: the deployment follows `best`, and each version that is pushed is the best, as soon as the one before serves; {busy()}\n"
+        f"\n## Swaps: the deployment follows `best`, and each version that is pushed is the best; {busy()}\n"
         "\nEvery answer is checked: all weights are of the version it names. MLP 256-128-128-10, one instance, warm-up of 3 runs.\n"
     )
     swaps = Swaps(serving, options.quiet)
@@ -157,8 +160,10 @@ def run(serving, options):
     table("load", "swaps", "right answers", "seconds a swap", *columns)
     each = max(1, options.swaps // 10)
     load = ["--rate", options.rate]
-    swaps.phases(f"{options.rate} calls a second", load, options.swaps, each, remember)
-    swaps.phases("saturated: 8 callers in a closed loop", ["--callers", 8], max(1, each // 2), max(1, each // 4), lambda _: None)
+    calls = f"{options.rate} calls a second"
+    swaps.phases(f"{calls}, a swap every {options.every:g} s", load, options.swaps, each, options.every, remember)
+    swaps.phases(f"{calls}, one swap after the other", load, options.swaps, each, 0, lambda _: None)
+    swaps.phases("saturated: 8 callers in a closed loop, one after the other", ["--callers", 8], each, max(1, each // 2), 0, lambda _: None)
     print("\nMemory in MiB: what server and worker hold themselves, and their share of what they map, which other processes on the machine change.")
     print("With each swap the store grows by a version, and the catalog keeps what is new in memory, up to 16 MiB:\n")
     show_memory(memory)
