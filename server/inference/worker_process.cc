@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
@@ -150,12 +149,7 @@ void WorkerProcess::LeavePackets(bool to_another) {
 }
 
 void WorkerProcess::WaitAwake(absl::Duration patience) const {
-  pollfd packet{socket_.get(), POLLIN, 0};
-  const absl::Time until = absl::Now() + patience;
-  do {
-    if (::poll(&packet, 1, 0) != 0) return;
-    ::sched_yield();
-  } while (absl::Now() < until);
+  worker::WaitForPacketAwake(socket_.get(), patience);
 }
 
 std::string WorkerProcess::End() {

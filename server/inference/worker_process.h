@@ -48,8 +48,7 @@ class WorkerProcess {
 
   // For another thread that takes the next packet: meanwhile Wait ends for a packet only when the worker is dead.
   void LeavePackets(bool to_another);
-  // For that thread: waits for a packet, a death, or as long as that, without going to sleep: to be woken from there by
-  // another core takes longer than a small model does. Others that want the core get it.
+  // For that thread: worker::WaitForPacketAwake.
   void WaitAwake(absl::Duration patience) const;
 
   // Kills the process unless it ended by itself, waits for it, and says how it ended: "exited with status 127", "was

@@ -45,15 +45,17 @@ const std::string& GivenThreads() {
   return given;
 }
 
-// For the calling thread and those that begin to compute later. Not at::set_num_threads, which also makes the threads
-// of a pool that a few quantized operators use: those turn in a loop for tens of milliseconds before they sleep.
-void SetThreads(const std::string& count) {
-  ::setenv(kThreads, count.c_str(), 1);  // what a thread of LibTorch looks at first
+// For the calling thread and those that begin to compute later. Not at::set_num_threads where it can be avoided: it
+// also makes the threads of a pool that a few quantized operators use, which turn in a loop for tens of milliseconds
+// before they sleep.
+void SetThreads(int count) {
+  ::setenv(kThreads, absl::StrCat(count).c_str(), 1);  // what a thread of LibTorch looks at first
   at::init_num_threads();
+  if (at::get_num_threads() != count) at::set_num_threads(count);  // with MKL, which looks once
   // OpenBLAS counts its own threads, and LibTorch does not tell it.
   using SetBlasThreads = void (*)(int);
   const auto set = reinterpret_cast<SetBlasThreads>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
-  if (set != nullptr) set(std::max(at::get_num_threads(), 1));
+  if (set != nullptr) set(count);
 }
 
 }  // namespace
@@ -66,7 +68,7 @@ void Initialize() {
   // print() of a module is not for our log.
   torch::jit::setPrintHandler([](const std::string&) {});
   (void)GivenThreads();  // before it is changed
-  SetThreads("1");
+  SetThreads(1);
   at::set_num_interop_threads(1);
   const absl::Status computed = Guarded(Reason::INTERNAL_ERROR, "", [] {
     const c10::InferenceMode inference_mode;
@@ -87,8 +89,9 @@ void Initialize() {
 }
 
 int UseThreads(uint32_t threads) {
-  const uint32_t cores = std::max(std::thread::hardware_concurrency(), 1u);
-  SetThreads(GivenThreads().empty() ? absl::StrCat(threads > 0 ? threads : cores) : GivenThreads());
+  const int given = std::atoi(GivenThreads().c_str());
+  const int cores = std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
+  SetThreads(given > 0 ? given : threads > 0 ? static_cast<int>(threads) : cores);
   return at::get_num_threads();
 }
 

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -27,6 +29,9 @@ using namespace sconce;          // NOLINT: a program of its own
 using namespace sconce::worker;  // NOLINT
 
 constexpr int kUsageExit = 2;
+// A request that comes so soon after an answer is waited for awake, when the one before did too. A caller that asks
+// again when it is answered is back within it.
+constexpr absl::Duration kSoon = absl::Microseconds(300);
 
 FailureKind KindOf(const absl::Status& status) {
   if (HasReason(status, Reason::MODEL_WEIGHTS_MISMATCH)) return FailureKind::kWeightsMismatch;
@@ -155,8 +160,12 @@ absl::Status Work(const Start& start) {
   SCONCE_ASSIGN_OR_RETURN(const std::unique_ptr<TorchModel> model, Load(start.threads, sandbox));
   if (model == nullptr) return absl::OkStatus();
   BodyBuffer::Lease sent;
+  bool comes_soon = false;
   for (;;) {
+    const absl::Time since = absl::Now();
+    if (comes_soon) WaitForPacketAwake(kWorkerSocketFd, kSoon);
     SCONCE_ASSIGN_OR_RETURN(const Packet packet, ReceivePacket(kWorkerSocketFd));
+    comes_soon = absl::Now() - since < kSoon;
     sent = {};  // who asks the next has read the last answer
     SCONCE_RETURN_IF_ERROR(Answer(*model, packet, *buffer, sent));
   }

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +15,7 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "server/worker_protocol/byte_codec.h"
@@ -310,6 +313,15 @@ absl::StatusOr<Packet> ReceivePacket(int socket) {
 
 absl::StatusOr<std::optional<Packet>> TryReceivePacket(int socket) {
   return Receive(socket, MSG_DONTWAIT);
+}
+
+void WaitForPacketAwake(int socket, absl::Duration patience) {
+  pollfd packet{socket, POLLIN, 0};
+  const absl::Time until = absl::Now() + patience;
+  do {
+    if (::poll(&packet, 1, 0) != 0) return;
+    ::sched_yield();
+  } while (absl::Now() < until);
 }
 
 }  // namespace sconce::worker

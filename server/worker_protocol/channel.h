@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/strings.h"
 #include "base/unique_fd.h"
@@ -127,6 +128,9 @@ struct Packet {
 absl::StatusOr<Packet> ReceivePacket(int socket);
 // The same without waiting; none when there is none.
 absl::StatusOr<std::optional<Packet>> TryReceivePacket(int socket);
+// Waits for a packet, or the end of the other side, or as long as that, without going to sleep: to be woken from there
+// by another core takes longer than a small model does. Others that want the core get it.
+void WaitForPacketAwake(int socket, absl::Duration patience);
 
 }  // namespace sconce::worker
 
