@@ -335,7 +335,10 @@ class RocksDbCatalogImpl final : public Catalog {
     rocksdb::FlushOptions options;
     options.allow_write_stall = true;
     rocksdb::Status status = db_->Flush(options);
-    if (status.ok()) flush_wanted_ = false;
+    if (!status.ok()) return status;
+    flush_wanted_ = false;
+    // It returns when the table is there, some microseconds before the log that it ended is let go of.
+    while (Property(rocksdb::DB::Properties::kNumRunningFlushes) > 0) std::this_thread::yield();
     return status;
   }
 
