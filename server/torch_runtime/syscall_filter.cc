@@ -140,6 +140,7 @@ struct Conditional {
   uint32_t argument;
   std::vector<uint32_t> values;
   std::optional<uint32_t> zero_argument = std::nullopt;
+  int refusal = EPERM;
 };
 
 std::vector<Conditional> Conditionals(int socket, int64_t self) {
@@ -154,8 +155,9 @@ std::vector<Conditional> Conditionals(int socket, int64_t self) {
       {__NR_prlimit64, 0, {0}},
       // The priority of the thread that asks, by which loading gives way.
       {__NR_setpriority, 0, {PRIO_PROCESS}, 1},
-      // fstat, as newer libcs spell it.
-      {__NR_newfstatat, 3, {AT_EMPTY_PATH}},
+      // fstat, as newer libcs spell it. By a name there is nothing: LibTorch 2.14 looks for a file beside a library,
+      // and takes any other error for a broken package.
+      {__NR_newfstatat, 3, {AT_EMPTY_PATH}, std::nullopt, ENOENT},
       {__NR_fcntl, 1, {F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_SEALS}},
       {__NR_prctl, 0, {PR_SET_NAME, PR_GET_NAME}},
   };
@@ -212,7 +214,7 @@ std::vector<sock_filter> Allow(const std::vector<Conditional>& conditionals) {
     }
     program.LoadArgument(one.argument);
     for (const uint32_t value : one.values) program.ReturnIf(static_cast<long>(value), SECCOMP_RET_ALLOW);
-    program.Return(Errno(EPERM));
+    program.Return(Errno(one.refusal));
   }
   for (const long number : kAllowed) program.ReturnIf(number, SECCOMP_RET_ALLOW);
 #ifdef __NR_clone3
