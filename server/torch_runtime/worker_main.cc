@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <iterator>
@@ -29,6 +30,7 @@ using namespace sconce;          // NOLINT: a program of its own
 using namespace sconce::worker;  // NOLINT
 
 constexpr int kUsageExit = 2;
+constexpr unsigned kStartSeconds = 300;  // many times of what LibTorch takes to start; SIGALRM ends it then
 // A request that comes so soon after an answer is waited for awake, when the one before did too. A caller that asks
 // again when it is answered is back within it.
 constexpr absl::Duration kSoon = absl::Microseconds(300);
@@ -199,7 +201,10 @@ int main() {
   ::signal(SIGINT, SIG_IGN);
   ::signal(SIGTERM, SIG_IGN);
   RaiseDescriptorLimit();
+  // Before it reads its socket it would not see that sconced has ended.
+  ::alarm(kStartSeconds);
   torch_runtime::Initialize();
+  ::alarm(0);
   const absl::Status status = Run();
   if (status.ok() || HasReason(status, Reason::WORKER_DIED)) return 0;  // sconced closed the socket
   Log(Severity::kError, "worker_stopped", {{"reason", status.message()}});
